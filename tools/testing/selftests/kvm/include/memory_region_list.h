@@ -77,4 +77,125 @@ static inline void mrl_apply(struct kvm_vm *vm, struct mrl *l)
 		    l->list->nent, r, errno, strerror(errno), l->list->error_index);
 }
 
+/* A slot and a layout, for tests that go from one layout to another. */
+struct mrl_slot {
+	uint32_t id;
+	uint32_t flags;
+	uint64_t gpa;
+	uint64_t size;
+	void *hva;
+};
+
+#define MRL_LAYOUT_MAX 32
+
+struct mrl_layout {
+	uint32_t nr;
+	struct mrl_slot slots[MRL_LAYOUT_MAX];
+};
+
+static inline void mrl_layout_add(struct mrl_layout *t, uint32_t id, uint32_t flags,
+				  uint64_t gpa, uint64_t size, void *hva)
+{
+	TEST_ASSERT(t->nr < MRL_LAYOUT_MAX, "Layout of %u slots is full", t->nr);
+	t->slots[t->nr++] = (struct mrl_slot) {
+		.id = id, .flags = flags, .gpa = gpa, .size = size, .hva = hva,
+	};
+}
+
+static inline const struct mrl_slot *mrl_layout_find(const struct mrl_layout *t, uint32_t id)
+{
+	uint32_t i;
+
+	for (i = 0; i < t->nr; i++) {
+		if (t->slots[i].id == id)
+			return &t->slots[i];
+	}
+	return NULL;
+}
+
+static inline bool mrl_slot_equal(const struct mrl_slot *a, const struct mrl_slot *b)
+{
+	return a && b && a->id == b->id && a->flags == b->flags && a->gpa == b->gpa &&
+	       a->size == b->size && a->hva == b->hva;
+}
+
+/* Append what turns @from into @to.  Equal slots become entries if @noop. */
+static inline void mrl_add_change(struct mrl *l, const struct mrl_layout *from,
+				  const struct mrl_layout *to, bool noop)
+{
+	const struct mrl_slot *s;
+	uint32_t i;
+
+	for (i = 0; i < from->nr; i++) {
+		if (!mrl_layout_find(to, from->slots[i].id))
+			mrl_delete(l, from->slots[i].id);
+	}
+	for (i = 0; i < to->nr; i++) {
+		s = &to->slots[i];
+		if (noop || !mrl_slot_equal(s, mrl_layout_find(from, s->id)))
+			mrl_set(l, s->id, s->flags, s->gpa, s->size, s->hva);
+	}
+}
+
+/* The same change as a userspace has to do it today.  Calls @before_delete, if any. */
+static inline void mrl_change_old(struct kvm_vm *vm, const struct mrl_layout *from,
+				  const struct mrl_layout *to,
+				  void (*before_delete)(const struct mrl_slot *s))
+{
+	const struct mrl_slot *s;
+	uint32_t i;
+
+	for (i = 0; i < from->nr; i++) {
+		s = &from->slots[i];
+		if (mrl_slot_equal(s, mrl_layout_find(to, s->id)))
+			continue;
+		if (before_delete)
+			before_delete(s);
+		vm_set_user_memory_region(vm, s->id, 0, s->gpa, 0, NULL);
+	}
+	for (i = 0; i < to->nr; i++) {
+		s = &to->slots[i];
+		if (!mrl_slot_equal(s, mrl_layout_find(from, s->id)))
+			vm_set_user_memory_region(vm, s->id, s->flags, s->gpa, s->size, s->hva);
+	}
+}
+
+/* Read one u64 from the binary stats behind @fd.  False if there is no such stat. */
+static inline bool mrl_read_stat(int fd, const char *name, uint64_t *data)
+{
+	struct kvm_stats_desc *descs, *desc;
+	struct kvm_stats_header header;
+	bool found = false;
+	int i;
+
+	read_stats_header(fd, &header);
+	descs = read_stats_descriptors(fd, &header);
+	for (i = 0; i < header.num_desc && !found; i++) {
+		desc = get_stats_descriptor(descs, i, &header);
+		found = !strcmp(desc->name, name);
+		if (found)
+			read_stat_data(fd, &header, desc, data, 1);
+	}
+	free(descs);
+	return found;
+}
+
+static inline bool mrl_vm_stat(struct kvm_vm *vm, const char *name, uint64_t *data)
+{
+	int fd = vm_get_stats_fd(vm);
+	bool found = mrl_read_stat(fd, name, data);
+
+	close(fd);
+	return found;
+}
+
+static inline bool mrl_vcpu_stat(struct kvm_vcpu *vcpu, const char *name, uint64_t *data)
+{
+	int fd = vcpu_get_stats_fd(vcpu);
+	bool found = mrl_read_stat(fd, name, data);
+
+	close(fd);
+	return found;
+}
+
 #endif /* SELFTEST_KVM_MEMORY_REGION_LIST_H */
