@@ -15,11 +15,16 @@ struct mrl {
 
 typedef struct kvm_userspace_memory_region_list_entry mrl_entry;
 
+static inline size_t mrl_size(uint32_t max)
+{
+	return sizeof(struct kvm_userspace_memory_region_list) + max * sizeof(mrl_entry);
+}
+
 static inline struct mrl mrl_alloc(uint32_t max)
 {
 	struct mrl l = { .max = max };
 
-	l.list = calloc(1, struct_size(l.list, entries, max));
+	l.list = calloc(1, mrl_size(max));
 	TEST_ASSERT(l.list, "calloc() of a list of %u entries failed", max);
 	return l;
 }
@@ -32,7 +37,7 @@ static inline void mrl_free(struct mrl *l)
 
 static inline void mrl_reset(struct mrl *l)
 {
-	memset(l->list, 0, struct_size(l->list, entries, l->max));
+	memset(l->list, 0, mrl_size(l->max));
 }
 
 static inline mrl_entry *mrl_set(struct mrl *l, uint32_t slot, uint32_t flags,
