@@ -91,16 +91,15 @@ def write_if_changed(path, data):
 
 
 def sync(files, out):
-    """Make `out` hold exactly `files` ({name: source path}), touching only what differs.
+    """Make `out` hold exactly `files` ({name: bytes}), touching only what differs.
     Files in `out` that a build made (not listed last time) are left alone."""
     listing = out / '.synced'
     before = set(listing.read_text().split('\n')) if listing.exists() else set()
-    for name, source in files.items():
-        write_if_changed(out / name, source.read_bytes())
-        (out / name).chmod(source.stat().st_mode & 0o777)
+    changed = [name for name, data in files.items() if write_if_changed(out / name, data)]
     for name in before - set(files) - {''}:
         (out / name).unlink(missing_ok=True)
     write_if_changed(listing, '\n'.join(sorted(files)))
+    return changed
 
 
 @contextlib.contextmanager
