@@ -185,7 +185,7 @@ static inline bool mrl_read_stat(int fd, const char *name, uint64_t *data)
 	return found;
 }
 
-static inline bool mrl_vm_stat(struct kvm_vm *vm, const char *name, uint64_t *data)
+static inline bool mrl_read_vm_stat(struct kvm_vm *vm, const char *name, uint64_t *data)
 {
 	int fd = vm_get_stats_fd(vm);
 	bool found = mrl_read_stat(fd, name, data);
@@ -194,7 +194,8 @@ static inline bool mrl_vm_stat(struct kvm_vm *vm, const char *name, uint64_t *da
 	return found;
 }
 
-static inline bool mrl_vcpu_stat(struct kvm_vcpu *vcpu, const char *name, uint64_t *data)
+static inline bool mrl_read_vcpu_stat(struct kvm_vcpu *vcpu, const char *name,
+				      uint64_t *data)
 {
 	int fd = vcpu_get_stats_fd(vcpu);
 	bool found = mrl_read_stat(fd, name, data);
