@@ -126,7 +126,14 @@ def kernel(commit, out):
     """The image and the modules to boot, in load order."""
     built = modules(commit, out)
     image = next((ROOT / 'boot').glob('vmlinuz*'))
-    return image, plain_modules() | {name: path.read_bytes() for name, path in built.items()}
+    return image, plain_modules() | {name: stripped(path) for name, path in built.items()}
+
+
+def stripped(path):
+    """A module without its debug information, which is most of it."""
+    small = path.with_suffix('.stripped')
+    output(['objcopy', '--strip-debug', path, small])
+    return small.read_bytes()
 
 
 def run(args):

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Boot one VM: make its initramfs, start QEMU, wait no longer than allowed, keep what it wrote."""
+import dataclasses
+import os
+import pathlib
+import secrets
+import shlex
+import stat
+import subprocess
+import threading
+
+import judge
+from util import BUILD, HARNESS, Failure, output, relative
+
+MEMORY, CPUS = '3G', 2
+BOOT_SECONDS = 150
+ARGUMENTS = ('console=ttyS0 panic=-1 panic_on_warn=1 oops=panic softlockup_panic=1 '
+             'loglevel=7 no_timer_check sysrq_always_enabled hung_task_panic=1')
+SET = (('/proc/sys/kernel/panic_on_warn', '1'), ('/proc/sys/kernel/panic_on_oops', '1'))
+running = set()
+running_lock = threading.Lock()
+
+
+@dataclasses.dataclass
+class Job:
+    """One boot: a kernel, a bed and the tests to run there."""
+    label: str
+    kernel: tuple       # (image, {module: bytes} in load order)
+    bed: dict
+    tests: list         # of registry.Test
+    binaries: dict      # {name: file}
+    slower: int = 1
+
+
+def cpio(files):
+    """A newc archive of {path: (mode, bytes)}."""
+    out = bytearray()
+    for number, (path, (mode, data)) in enumerate([*files.items(), ('TRAILER!!!', (0, b''))], 1):
+        name = path.encode() + b'\0'
+        fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0)
+        out += b'070701' + b''.join(b'%08X' % field for field in fields) + name
+        out += b'\0' * (-len(out) % 4) + data
+        out += b'\0' * (-len(out) % 4)
+    return bytes(out)
+
+
+def init_program():
+    """The static PID 1, built once."""
+    source, program = HARNESS / 'guest/init.c', BUILD / 'init'
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        fresh = BUILD / f'init.{os.getpid()}.{threading.get_ident()}'
+        output(['gcc', '-static', '-O2', '-Wall', '-Wextra', '-Werror', '-o', fresh, source])
+        fresh.rename(program)
+    return program.read_bytes()
+
+
+def loaded(kernel):
+    """The modules that these beds load, in order."""
+    return [name for name in kernel[1] if name != 'kvm-intel']
+
+
+def plan_lines(job, nonce):
+    """The text of /plan, and the names of the results it leads to."""
+    modules = loaded(job.kernel)
+    names = [test.name for test in job.tests] + ['unload'] * bool(modules)
+    lines = [f'nonce {nonce}', f'plan {len(names)}']
+    lines += [f'load /mod/{name}.ko {job.bed.get(name, "")}' for name in modules]
+    lines += [f'set {path} {value}' for path, value in SET]
+    lines += [f'test {test.timeout * job.slower} {test.name} /test/{test.program} {" ".join(test.args)}'.rstrip()
+              for test in job.tests]
+    if modules:
+        lines.append('unload kvm_amd kvm')
+    return '\n'.join(lines) + '\n', names
+
+
+def initramfs(job, plan):
+    directory, program = (stat.S_IFDIR | 0o755, b''), stat.S_IFREG | 0o755
+    files = {name: directory for name in ('dev', 'proc', 'sys', 'tmp', 'mod', 'test')}
+    files['init'] = (program, init_program())
+    files['plan'] = (stat.S_IFREG | 0o644, plan.encode())
+    files |= {f'mod/{name}.ko': (stat.S_IFREG | 0o644, job.kernel[1][name]) for name in loaded(job.kernel)}
+    files |= {f'test/{test.program}': (program, job.binaries[test.program].read_bytes())
+              for test in job.tests}
+    return cpio(files)
+
+
+def command(job, place):
+    """The QEMU command.  The first serial port is the console, the second the result channel."""
+    arguments = ARGUMENTS if job.kernel[1] else ' '.join(
+        [ARGUMENTS, *(f'{module.replace("-", "_")}.{value}' for module in ('kvm', 'kvm-amd')
+                      for value in job.bed.get(module, '').split())])
+    return ['qemu-system-x86_64', '-accel', f'tcg,thread={os.environ.get("THREAD", "single")}',
+            '-cpu', 'max', '-smp', str(CPUS), '-m', MEMORY, '-nodefaults', '-no-reboot',
+            '-display', 'none', '-serial', f'file:{place}/console', '-serial', f'file:{place}/channel',
+            '-kernel', str(job.kernel[0]), '-initrd', f'{place}/initramfs', '-append', arguments]
+
+
+def wait(argv, place, seconds):
+    """Run QEMU; say how it ended."""
+    with open(place / 'qemu', 'w', encoding='utf-8') as log:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        with running_lock:
+            running.add(process)
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return f'timeout after {seconds} s'
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            with running_lock:
+                running.discard(process)
+    return 'powered off' if code == 0 else f'QEMU exit status {code}, see {relative(place / "qemu")}'
+
+
+def stop_all():
+    """Called when the user interrupts: end the VMs that are running."""
+    with running_lock:
+        for process in running:
+            process.kill()
+
+
+def read(path):
+    return path.read_text(errors='replace') if path.exists() else ''
+
+
+def boot(job):
+    """Run the job; return its verdicts and the directory with all that it left."""
+    missing = [test.program for test in job.tests if test.program not in job.binaries]
+    if missing:
+        raise Failure(f'{", ".join(missing)}: not built.')
+    nonce = secrets.token_hex(16)
+    place = pathlib.Path(BUILD / 'run' / job.label)
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ('console', 'channel'):
+        (place / name).unlink(missing_ok=True)
+    plan, names = plan_lines(job, nonce)
+    (place / 'initramfs').write_bytes(initramfs(job, plan))
+    argv = command(job, place)
+    (place / 'command').write_text(shlex.join(argv) + '\n')
+    limit = BOOT_SECONDS * job.slower + sum((test.timeout + 5) * job.slower for test in job.tests)
+    ended = wait(argv, place, limit)
+    result = judge.Boot(nonce, names, read(place / 'channel'), read(place / 'console'), ended,
+                        {test.name: True for test in job.tests if job.bed['name'] in test.skip})
+    verdicts = judge.judge(result)
+    if all(verdict.word != 'FAIL' for verdict in verdicts):
+        (place / 'initramfs').unlink()
+    return verdicts, place

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PID 1 of a test VM: mounts, loads the modules, runs the tests of /plan one
+ * after the other, reports and powers off.
+ *
+ * Results go to the second serial port, which only this program opens and the
+ * kernel does not know as a console.  Each line starts with the nonce of this
+ * boot, so nothing that the kernel or a test prints can be taken for a result:
+ *
+ *	NONCE plan 2 / NONCE pass|fail|skip SECONDS NAME WHY / NONCE end 2
+ * A line of /plan is one of
+ *
+ *	nonce TEXT, plan COUNT	first two lines
+ *	set FILE VALUE		write VALUE to FILE
+ *	load FILE PARAMETERS	insert a module
+ *	test SECONDS NAME PROGRAM ARGUMENTS
+ *	unload NAMES		remove modules: what a leak would make fail or WARN
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KSFT_SKIP	4
+
+static char nonce[64];
+static int channel, results;
+
+static void report(const char *fmt, ...)
+{
+	char line[512];
+	int len = snprintf(line, sizeof(line), "%s ", nonce);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line + len, sizeof(line) - len - 1, fmt, ap);
+	va_end(ap);
+	strcat(line, "\n");
+	if (write(channel, line, strlen(line)) < 0 || tcdrain(channel))
+		perror("init: result channel");
+}
+
+static void verdict(const char *word, time_t seconds, const char *name, const char *why)
+{
+	results++;
+	report("%s %ld %s %s", word, (long)seconds, name, why);
+	printf("# end %s: %s %s\n", name, word, why);
+}
+
+static void mount_all(void)
+{
+	static const char * const points[][2] = {
+		{ "proc", "/proc" }, { "sysfs", "/sys" }, { "devtmpfs", "/dev" },
+		{ "debugfs", "/sys/kernel/debug" }, { "tracefs", "/sys/kernel/tracing" },
+		{ "tmpfs", "/tmp" }, { "tmpfs", "/dev/shm" }, {}
+	};
+
+	for (int i = 0; points[i][0]; i++) {
+		mkdir(points[i][1], 0755);
+		mount(points[i][0], points[i][1], points[i][0], 0, NULL);
+	}
+}
+
+static void open_ports(void)
+{
+	struct termios raw;
+	int console = open("/dev/console", O_RDWR | O_NOCTTY);
+
+	dup2(console, 0);
+	dup2(console, 1);
+	dup2(console, 2);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	channel = open("/dev/ttyS1", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+	if (tcgetattr(channel, &raw) == 0) {
+		cfmakeraw(&raw);
+		tcsetattr(channel, TCSANOW, &raw);
+	}
+}
+
+static void set(char *file, const char *value)
+{
+	int fd = open(file, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		verdict("fail", 0, "set", file);
+	close(fd);
+}
+
+static void load(char *file, const char *parameters)
+{
+	int fd = open(file, O_RDONLY | O_CLOEXEC);
+
+	if (syscall(SYS_finit_module, fd, parameters, 0))
+		verdict("fail", 0, "load", file);
+	close(fd);
+}
+
+static void unload(char *names)
+{
+	char *name;
+	int error = 0;
+
+	printf("# begin unload\n");
+	while ((name = strsep(&names, " ")) && !error)
+		error = syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0;
+	verdict(error ? "fail" : "pass", 0, "unload", error ? strerror(error) : "");
+}
+
+/* Wait for the child, at most so many seconds; return whether it ended. */
+static int wait_for(pid_t pid, int *status, time_t seconds)
+{
+	time_t end = time(NULL) + seconds;
+
+	while (waitpid(pid, status, WNOHANG) != pid) {
+		if (time(NULL) >= end)
+			return 0;
+		usleep(100000);
+	}
+	return 1;
+}
+
+static void judge(const char *name, int status, time_t seconds)
+{
+	char why[32] = "";
+
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+
+	if (code < 0)
+		snprintf(why, sizeof(why), "signal %d", WTERMSIG(status));
+	else if (code && code != KSFT_SKIP)
+		snprintf(why, sizeof(why), "exit status %d", code);
+	verdict(!code ? "pass" : code == KSFT_SKIP ? "skip" : "fail", seconds, name, why);
+}
+
+static void test(char *args)
+{
+	time_t limit = atol(strsep(&args, " ")), start = time(NULL);
+	char *name = strsep(&args, " "), *argv[64];
+	int argc = 0, status;
+	pid_t pid;
+
+	while (args && argc < 63)
+		argv[argc++] = strsep(&args, " ");
+	argv[argc] = NULL;
+	tcdrain(1);
+	printf("# begin %s\n", name);
+	pid = fork();
+	if (!pid) {
+		setsid();
+		execv(argv[0], argv);
+		perror(argv[0]);
+		_exit(127);
+	}
+	if (wait_for(pid, &status, limit)) {
+		judge(name, status, time(NULL) - start);
+	} else {
+		set("/proc/sysrq-trigger", "w");
+		kill(-pid, SIGKILL);
+		verdict("fail", limit, name, "timeout");
+	}
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+}
+
+static void follow(char *line)
+{
+	char *word = strsep(&line, " "), *first;
+
+	if (!strcmp(word, "nonce"))
+		snprintf(nonce, sizeof(nonce), "%s", line);
+	else if (!strcmp(word, "plan"))
+		report("plan %s", line);
+	else if (!strcmp(word, "test"))
+		test(line);
+	else if (!strcmp(word, "unload"))
+		unload(line);
+	else if ((first = strsep(&line, " ")))
+		(!strcmp(word, "set") ? set : load)(first, line ? line : "");
+}
+
+int main(void)
+{
+	char line[4096];
+	FILE *plan;
+
+	mount_all();
+	open_ports();
+	plan = fopen("/plan", "re");
+	while (plan && fgets(line, sizeof(line), plan)) {
+		line[strcspn(line, "\n")] = 0;
+		follow(line);
+	}
+	report("end %d", results);
+	printf("# end of plan\n");
+	tcdrain(1);
+	sync();
+	reboot(RB_POWER_OFF);
+	return 0;
+}

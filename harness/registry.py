@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0
+"""harness/tests.toml as objects, checked: a field that nobody knows is an error."""
+import dataclasses
+import tomllib
+
+from util import HARNESS, Failure
+
+
+@dataclasses.dataclass(frozen=True)
+class Test:
+    name: str
+    beds: tuple
+    timeout: int
+    proves: str = ''
+    args: tuple = ()
+    base: str = 'none'
+    skip: dict = dataclasses.field(default_factory=dict)
+    binary: str = ''
+
+    @property
+    def program(self):
+        return self.binary or self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Registry:
+    beds: dict
+    lanes: dict
+    tests: tuple
+    demo: Test
+
+
+def test_of(entry, beds):
+    known = {field.name for field in dataclasses.fields(Test)}
+    strange = set(entry) - known | set(entry.get('beds', ())) - set(beds) | set(entry.get('skip', {})) - set(beds)
+    if strange:
+        raise Failure(f'harness/tests.toml, {entry.get("name")}: unknown {", ".join(sorted(strange))}.')
+    return Test(**{**entry, 'beds': tuple(entry['beds']), 'args': tuple(entry.get('args', ()))})
+
+
+def load(path=HARNESS / 'tests.toml'):
+    data = tomllib.loads(path.read_text())
+    beds = data['beds']
+    tests = tuple(test_of(entry, beds) for entry in data['test'])
+    if len({test.name for test in tests}) != len(tests):
+        raise Failure('harness/tests.toml: a name stands twice.')
+    return Registry(beds, data['lanes'], tests, test_of(data['demo'], beds))
+
+
+def select(registry, names):
+    """The named tests, or all."""
+    unknown = set(names) - {test.name for test in registry.tests}
+    if unknown:
+        raise Failure(f'TESTS= names {", ".join(sorted(unknown))}, which harness/tests.toml lacks.')
+    return [test for test in registry.tests if not names or test.name in names]
+
+
+def binaries(registry):
+    return sorted({test.program for test in (*registry.tests, registry.demo)})

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Plan the VMs of `make test` and `make demo`, run as many at a time as there are CPUs, and report."""
+import concurrent.futures
+import os
+import time
+
+import base
+import boot
+import debian
+import kernel
+import registry
+import selftests
+import series
+from util import BUILD, Failure, git, main, relative, say
+
+
+def jobs_of(tests, reg, kernels, binaries, lane):
+    """One boot per test and bed, so that a VM that dies takes one test with it."""
+    for where, image in kernels.items():
+        for test in tests:
+            if where == 'base' and test.base == 'none':
+                continue
+            for bed in test.beds:
+                yield boot.Job(f'{lane}/{where}/{bed}/{test.name}', image, dict(reg.beds[bed], name=bed),
+                               [test], binaries, reg.lanes[lane]['slower'])
+
+
+def label(job):
+    return f'{job.label.split("/", 1)[1]:<60}'
+
+
+def report(job, verdicts, place):
+    """One line a test; for a failure what is needed to go on."""
+    for verdict in verdicts:
+        if verdict.name in ('unload', 'boot') and verdict.word == 'PASS':
+            continue
+        name = '' if verdict.name == job.tests[0].name else f' ({verdict.name})'
+        say(f'{verdict.word} {label(job)} {verdict.seconds:4} s{name} {verdict.why}'.rstrip())
+    if any(verdict.word == 'FAIL' for verdict in verdicts):
+        tail = (place / 'console').read_text(errors='replace').splitlines()[-40:]
+        say('    ' + '\n    '.join(tail))
+        say(f'    console: {relative(place)}/console, repeat: sh {relative(place)}/command')
+
+
+def run_jobs(jobs, show=report):
+    """Run all; [(job, verdicts)].  Long tests first, so that the CPUs end together."""
+    jobs = sorted(jobs, key=lambda job: -sum(test.timeout for test in job.tests))
+    done, start = [], time.monotonic()
+    workers = min(len(jobs), int(os.environ.get('VMS') or os.cpu_count() or 1)) or 1
+    say(f'{len(jobs)} VMs, {workers} at a time; the QEMU command of each is in build/run/*/command.')
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        waiting = {pool.submit(boot.boot, job): job for job in jobs}
+        try:
+            while waiting:
+                ready, _ = concurrent.futures.wait(waiting, 30, concurrent.futures.FIRST_COMPLETED)
+                for future in ready:
+                    job = waiting.pop(future)
+                    verdicts, place = future.result()
+                    show(job, verdicts, place)
+                    done.append((job, verdicts))
+                if not ready:
+                    say(f'... {len(done)} of {len(jobs)} VMs done after {time.monotonic() - start:.0f} s')
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            boot.stop_all()
+            raise
+    return done
+
+
+def word_of(verdicts):
+    """FAIL if anything about the boot failed, else what the test itself came to."""
+    words = [verdict.word for verdict in verdicts]
+    return 'FAIL' if 'FAIL' in words else words[0]
+
+
+def compare_with_base(done):
+    """A line for each verdict on the base that is not as the registry wants it."""
+    words = {job.label.split('/', 1)[1]: (job.tests[0], word_of(verdicts)) for job, verdicts in done}
+    for name, (test, word) in sorted(words.items()):
+        if not name.startswith('base/'):
+            continue
+        want = 'SKIP' if test.base == 'skip' else words['series' + name[4:]][1]
+        if word != want:
+            yield f'{name}: {word} on the base, wanted {want}'
+
+
+def allow_base_skips(tests, where):
+    return [t if where != 'base' or t.base != 'skip' else
+            registry.dataclasses.replace(t, skip={bed: 'no such ioctl' for bed in t.beds}) for t in tests]
+
+
+def summary(done, differences):
+    words = [word_of(verdicts) for _, verdicts in done]
+    for line in differences:
+        say(f'FAIL {line}')
+    failed = words.count('FAIL') + len(differences)
+    say(f'{words.count("PASS")} passed, {failed} failed, {words.count("SKIP")} skipped; tree '
+        f'{git(base.LINUX, "rev-parse", "composed^{tree}")[:12]}')
+    return 1 if failed else 0
+
+
+def kernels_of(lane, with_base):
+    """{'series': kernel, 'base': kernel}, built."""
+    build = debian.kernel if lane == 'debian' else lambda commit, out: kernel.kernel(commit, lane, out)
+    name = 'kmod' if lane == 'debian' else f'k-{lane}'
+    found = {'series': build('composed', BUILD / name)}
+    if with_base:
+        found['base'] = build('base', BUILD / f'{name}-base')
+    return found
+
+
+def test():
+    reg, lane = registry.load(), os.environ.get('LANE') or 'debian'
+    if lane not in reg.lanes:
+        raise Failure(f'LANE= is one of {", ".join(reg.lanes)}.')
+    tests = registry.select(reg, (os.environ.get('TESTS') or '').split())
+    beds = (os.environ.get('BEDS') or '').split() or list(reg.beds)
+    tests = [registry.dataclasses.replace(t, beds=tuple(b for b in t.beds if b in beds)) for t in tests]
+    tree = series.compose()
+    binaries = selftests.build(tree, registry.binaries(reg))
+    kernels = kernels_of(lane, os.environ.get('BASE_TOO', '1') == '1')
+    jobs = [job for where in kernels for job in
+            jobs_of(allow_base_skips(tests, where), reg, {where: kernels[where]}, binaries, lane)]
+    done = run_jobs(jobs)
+    return summary(done, list(compare_with_base(done)))
+
+
+def demo():
+    reg = registry.load()
+    binaries = selftests.build(series.compose(), [reg.demo.program])
+    jobs = list(jobs_of([reg.demo], reg, kernels_of('debian', False), binaries, 'debian'))
+
+    def table(job, verdicts, place):
+        say(f'\n{job.bed["text"]}\n\n{verdicts[0].output}\n')
+        if word_of(verdicts) != 'PASS':
+            report(job, verdicts, place)
+
+    return summary(run_jobs(jobs, table), [])
+
+
+def run(args):
+    if args not in (['test'], ['demo']):
+        raise Failure('usage: run.py test | demo')
+    return test() if args == ['test'] else demo()
+
+
+if __name__ == '__main__':
+    main(run)
