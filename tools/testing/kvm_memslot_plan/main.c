@@ -9,7 +9,6 @@
  *
  * A random case is replayed by the -s that its failure prints.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -33,14 +32,13 @@ static void print_slots(const char *side, const struct kvm_plan_slot *slots, u32
 			slots[i].index);
 }
 
-void fail(const char *fmt, ...)
+void start_failure(void)
 {
-	va_list ap;
-
 	fprintf(stderr, "FAIL %s: ", test_name);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
+}
+
+void end_failure(void)
+{
 	fputc('\n', stderr);
 	if (test_layouts) {
 		print_slots("old", test_layouts->old, test_layouts->nr_old);

@@ -117,11 +117,11 @@ static bool same_slot(const struct kvm_plan_slot *a, const struct kvm_plan_slot 
 	       a->flags == b->flags && a->index == b->index;
 }
 
-#define check_same(what, gfn, got, wanted) do {					\
-	if (!!(got) != !!(wanted))						\
-		fail("%s at gfn 0x%llx: got %d, wanted %d", what, (u64)(gfn),	\
-		     !!(got), !!(wanted));					\
-} while (0)
+static void check_same(const char *what, u64 gfn, bool got, bool wanted)
+{
+	if (got != wanted)
+		fail("%s at gfn 0x%llx: got %d, wanted %d", what, gfn, got, wanted);
+}
 
 static void check_run(const struct layouts *l, const struct page *pages,
 		      const struct kvm_plan_run *run)

@@ -2,12 +2,15 @@
 #ifndef __KVM_PLAN_TEST_H__
 #define __KVM_PLAN_TEST_H__
 
+#include <stdio.h>
+#include <stdnoreturn.h>
+
 #include <linux/kvm.h>
 #include <linux/types.h>
 
 #include "memslot_plan.h"
 
-#define TEST_PAGE_SIZE	(1ULL << PAGE_SHIFT)
+#define TEST_PAGE_SIZE	((u64)1 << PAGE_SHIFT)
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 /*
@@ -39,7 +42,14 @@ extern const char *test_name;
 extern const struct layouts *test_layouts;
 
 /* Print what went wrong, and the layouts, and exit. */
-void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
+#define fail(...) do {				\
+	start_failure();			\
+	fprintf(stderr, __VA_ARGS__);		\
+	end_failure();				\
+} while (0)
+
+void start_failure(void);
+noreturn void end_failure(void);
 
 /* random.c */
 u64 next_random(u64 *state);

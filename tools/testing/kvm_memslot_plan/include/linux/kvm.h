@@ -6,8 +6,8 @@
  * The part of include/uapi/linux/kvm.h, i.e. of the ABI, that the planner uses.
  * The header of the host may be too old for the last one.
  */
-#define KVM_MEM_LOG_DIRTY_PAGES	(1UL << 0)
-#define KVM_MEM_READONLY	(1UL << 1)
-#define KVM_MEM_GUEST_MEMFD	(1UL << 2)
+#define KVM_MEM_LOG_DIRTY_PAGES	1UL
+#define KVM_MEM_READONLY	2UL
+#define KVM_MEM_GUEST_MEMFD	4UL
 
 #endif /* __LINUX_KVM_H */
