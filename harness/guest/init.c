@@ -54,6 +54,7 @@ static void report(const char *fmt, ...)
 static void verdict(const char *word, time_t seconds, const char *name, const char *why)
 {
 	results++;
+	tcdrain(1);
 	report("%s %ld %s %s", word, (long)seconds, name, why);
 	printf("# end %s: %s %s\n", name, word, why);
 }
@@ -109,11 +110,12 @@ static void load(char *file, const char *parameters)
 static void unload(char *names)
 {
 	char *name;
-	int error = 0;
+	int error = 0, tries = 50;
 
 	printf("# begin unload\n");
 	while ((name = strsep(&names, " ")) && !error)
-		error = syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0;
+		while ((error = syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0) == EAGAIN && tries--)
+			usleep(100000);
 	verdict(error ? "fail" : "pass", 0, "unload", error ? strerror(error) : "");
 }
 
@@ -153,8 +155,8 @@ static void test(char *args)
 	while (args && argc < 63)
 		argv[argc++] = strsep(&args, " ");
 	argv[argc] = NULL;
-	tcdrain(1);
 	printf("# begin %s\n", name);
+	tcdrain(1);
 	pid = fork();
 	if (!pid) {
 		setsid();

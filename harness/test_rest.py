@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Small parts: fragments, warnings, the archive, the registry, the comparison with the base."""
+import pathlib
+import subprocess
+import tempfile
+import types
+import unittest
+
+import boot
+import docs
+import judge
+import kernel
+import prefixes
+import registry
+import run
+import util
+
+
+class Parts(unittest.TestCase):
+    def test_lost_lines_of_a_fragment(self):
+        config = 'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=m\n'
+        self.assertEqual(list(kernel.lost('CONFIG_A=y\nCONFIG_B=n\nCONFIG_C=y\nCONFIG_D=y\n# x', config)),
+                         ['CONFIG_C=y', 'CONFIG_D=y'])
+
+    def test_compiler_and_sparse_warnings_do_not_depend_on_lines_or_place(self):
+        log = ('/some/where/arch/x86/kvm/x86.c:12:3: warning: context imbalance\n'
+               '../virt/kvm/kvm_main.c:5:6: error: no\nnothing: here\n')
+        self.assertEqual(sorted(prefixes.warnings(log)),
+                         ['arch/x86/kvm/x86.c: warning: context imbalance', 'virt/kvm/kvm_main.c: error: no'])
+
+    def test_sphinx_warnings(self):
+        log = '/a/b/Documentation/virt/kvm/api.rst:12: WARNING: Title underline too short.\n'
+        self.assertEqual(list(docs.warnings(log)), ['Documentation/virt/kvm/api.rst: '
+                                                    'WARNING: Title underline too short.'])
+
+    def test_cpio(self):
+        data = boot.cpio({'a': (0o40755, b''), 'a/b': (0o100644, b'text')})
+        with tempfile.TemporaryDirectory() as place:
+            listing = subprocess.run(['cpio', '-i', '--quiet'], input=data, cwd=place, check=False)
+            if listing.returncode == 0:
+                self.assertEqual((pathlib.Path(place) / 'a/b').read_text(), 'text')
+
+    def test_sync_touches_only_what_differs(self):
+        with tempfile.TemporaryDirectory() as place:
+            out = pathlib.Path(place)
+            self.assertEqual(util.sync({'a': b'1', 'b/c': b'2'}, out), ['a', 'b/c'])
+            (out / 'a.o').write_text('built')
+            self.assertEqual(util.sync({'a': b'1', 'd': b'3'}, out), ['d'])
+            self.assertEqual(sorted(p.name for p in out.rglob('*') if p.is_file()), ['.synced', 'a', 'a.o', 'd'])
+
+    def test_registry_is_sound(self):
+        reg = registry.load()
+        for test in reg.tests:
+            self.assertTrue(test.proves and test.beds and test.base in ('same', 'skip', 'none'), test.name)
+
+    def test_registry_refuses_unknown_fields(self):
+        with self.assertRaisesRegex(util.Failure, 'unknown colour'):
+            registry.test_of({'name': 'x', 'beds': ['npt'], 'timeout': 1, 'colour': 'red'}, {'npt': {}})
+
+    def difference(self, base_word, series_word, kind):
+        test = registry.Test('t', ('npt',), 1, base=kind)
+        done = [(types.SimpleNamespace(label=f'debian/{where}/npt/t', tests=[test]),
+                 [judge.Verdict('t', word), judge.Verdict('boot', 'PASS')])
+                for where, word in (('base', base_word), ('series', series_word))]
+        return list(run.compare_with_base(done))
+
+    def test_comparison_with_the_base(self):
+        self.assertEqual(self.difference('PASS', 'PASS', 'same'), [])
+        self.assertEqual(self.difference('SKIP', 'PASS', 'skip'), [])
+        self.assertEqual(len(self.difference('PASS', 'FAIL', 'same')), 1)
+        self.assertEqual(len(self.difference('PASS', 'PASS', 'skip')), 1)
+
+
+if __name__ == '__main__':
+    unittest.main()
