@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef SELFTEST_KVM_MEMORY_REGION_LIST_VCPUS_H
+#define SELFTEST_KVM_MEMORY_REGION_LIST_VCPUS_H
+
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include "kvm_util.h"
+#include "processor.h"
+
+/*
+ * vCPU threads that can be parked.  The guest polls a word that the host counts
+ * up, and does GUEST_SYNC() when it changes, so that a parked vCPU has completed
+ * all its accesses.  No signals, and nothing waits for time to pass.
+ */
+#define MRL_MAX_VCPUS	16
+#define MRL_IO_PORT	0x510	/* Nothing is there: all accesses exit to userspace. */
+
+struct mrl_vcpus {
+	int nr;
+	bool stopping;
+	uint32_t *park;		/* The host's view of the guest's word. */
+	struct kvm_vcpu *vcpu[MRL_MAX_VCPUS];
+	pthread_t thread[MRL_MAX_VCPUS];
+	pthread_barrier_t parked, go;
+	/* Handles an exit.  Returns true if the vCPU came to a GUEST_SYNC(). */
+	bool (*handle_exit)(struct kvm_vcpu *vcpu, int r);
+};
+
+static struct mrl_vcpus mrl_vcpus = { .nr = 2 };
+
+static inline void *mrl_vcpu_thread(void *arg)
+{
+	struct kvm_vcpu *vcpu = arg;
+
+	/* They never idle: whoever ends a grace period must not wait for a time slice. */
+	setpriority(PRIO_PROCESS, 0, 19);
+	for (;;) {
+		if (!mrl_vcpus.handle_exit(vcpu, __vcpu_run(vcpu)))
+			continue;
+		pthread_barrier_wait(&mrl_vcpus.parked);
+		pthread_barrier_wait(&mrl_vcpus.go);
+		if (mrl_vcpus.stopping)
+			return NULL;
+	}
+}
+
+static inline void mrl_vcpus_park(void)
+{
+	WRITE_ONCE(*mrl_vcpus.park, *mrl_vcpus.park + 1);
+	pthread_barrier_wait(&mrl_vcpus.parked);
+}
+
+static inline void mrl_vcpus_go(void)
+{
+	pthread_barrier_wait(&mrl_vcpus.go);
+}
+
+/* Returns with the vCPUs parked. */
+static inline void mrl_vcpus_start(uint32_t *park, bool (*handle_exit)(struct kvm_vcpu *, int))
+{
+	int i, r;
+
+	mrl_vcpus.park = park;
+	mrl_vcpus.handle_exit = handle_exit;
+	pthread_barrier_init(&mrl_vcpus.parked, NULL, mrl_vcpus.nr + 1);
+	pthread_barrier_init(&mrl_vcpus.go, NULL, mrl_vcpus.nr + 1);
+	for (i = 0; i < mrl_vcpus.nr; i++) {
+		vcpu_args_set(mrl_vcpus.vcpu[i], 2, i, mrl_vcpus.nr);
+		r = pthread_create(&mrl_vcpus.thread[i], NULL, mrl_vcpu_thread, mrl_vcpus.vcpu[i]);
+		TEST_ASSERT(!r, "pthread_create(): wanted 0, got %d", r);
+	}
+	mrl_vcpus_park();
+}
+
+/* Ends the parked vCPUs' threads. */
+static inline void mrl_vcpus_stop(void)
+{
+	int i;
+
+	mrl_vcpus.stopping = true;
+	mrl_vcpus_go();
+	for (i = 0; i < mrl_vcpus.nr; i++)
+		pthread_join(mrl_vcpus.thread[i], NULL);
+}
+
+static inline struct kvm_vm *mrl_vcpus_create(void *guest_code)
+{
+	struct kvm_vm *vm;
+
+	TEST_ASSERT(mrl_vcpus.nr <= MRL_MAX_VCPUS, "vCPUs: wanted <= %d, got %d",
+		    MRL_MAX_VCPUS, mrl_vcpus.nr);
+	vm = vm_create_with_vcpus(mrl_vcpus.nr, guest_code, mrl_vcpus.vcpu);
+	/* Without this, KVM injects a #UD too, and the instruction can't run again. */
+	vm_enable_cap(vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
+	return vm;
+}
+
+/* Anonymous memory, aligned and sized for huge pages. */
+static inline uint8_t *mrl_mem_alloc(size_t size)
+{
+	size_t huge = 2ul << 20;
+	uint8_t *mem = mmap(NULL, size + huge, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	TEST_ASSERT(mem != MAP_FAILED, "mmap() of 0x%lx bytes failed", size + huge);
+	mem = (void *)align_up((uintptr_t)mem, huge);
+	madvise(mem, size, MADV_HUGEPAGE);
+	memset(mem, 0, size);
+	return mem;
+}
+
+/* Guest: string I/O, which KVM emulates.  One u32 to or from userspace. */
+static inline void mrl_guest_outs(void *p)
+{
+	unsigned long n = 1;
+
+	asm volatile("rep outsl" : "+S"(p), "+c"(n) : "d"(MRL_IO_PORT) : "memory");
+}
+
+static inline void mrl_guest_ins(void *p)
+{
+	unsigned long n = 1;
+
+	asm volatile("rep insl" : "+D"(p), "+c"(n) : "d"(MRL_IO_PORT) : "memory");
+}
+
+/* Guest: load and store, through the emulator where the host allows to force that. */
+static inline uint64_t mrl_guest_load(uint64_t *p, bool emulate)
+{
+	uint64_t value;
+
+	if (!emulate || !is_forced_emulation_enabled)
+		return READ_ONCE(*p);
+	asm volatile(KVM_FEP "mov %1, %0" : "=r"(value) : "m"(*p) : "memory");
+	return value;
+}
+
+static inline void mrl_guest_store(uint64_t *p, uint64_t value, bool emulate)
+{
+	if (!emulate || !is_forced_emulation_enabled)
+		WRITE_ONCE(*p, value);
+	else
+		asm volatile(KVM_FEP "mov %1, %0" : "=m"(*p) : "r"(value) : "memory");
+}
+
+#endif /* SELFTEST_KVM_MEMORY_REGION_LIST_VCPUS_H */
