@@ -10,7 +10,7 @@ from util import BUILD, REPO, Failure, git, logged, lock, main, output, progress
 LINUX = BUILD / 'linux'
 STABLE = '6.12'
 IDENT = {f'GIT_{who}_{what}': value for who in ('AUTHOR', 'COMMITTER')
-         for what, value in (('NAME', 'base'), ('EMAIL', 'base@localhost'), ('DATE', '0 +0000'))}
+         for what, value in (('NAME', 'base'), ('EMAIL', 'base@localhost'), ('DATE', '@0 +0000'))}
 
 
 def version_of(text):

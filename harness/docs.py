@@ -13,7 +13,7 @@ from util import BUILD, JOBS, Failure, git, logged, say
 
 def warnings(text):
     """How often each warning stands in the log, whatever its line and the place of the tree."""
-    found = re.findall(r'^(?:\S*/)?((?:Documentation|virt|include|arch)/\S+?):(?:\d+:)* *'
+    found = re.findall(r'^(?:\S*?/)?((?:Documentation|virt|include|arch)/\S+?):(?:\d+:)* *'
                        r'((?:WARNING|ERROR|SEVERE|CRITICAL|warning|error):? .*)$', text, re.M)
     return collections.Counter(f'{path}: {words}' for path, words in found)
 

@@ -118,7 +118,7 @@ def test():
     tests = [registry.dataclasses.replace(t, beds=tuple(b for b in t.beds if b in beds)) for t in tests]
     tree = series.compose()
     binaries = selftests.build(tree, registry.binaries(reg))
-    kernels = kernels_of(lane, os.environ.get('BASE_TOO', '1') == '1')
+    kernels = kernels_of(lane, (os.environ.get('BASE_TOO') or '1') == '1')
     jobs = [job for where in kernels for job in
             jobs_of(allow_base_skips(tests, where), reg, {where: kernels[where]}, binaries, lane)]
     done = run_jobs(jobs)

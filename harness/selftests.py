@@ -31,7 +31,7 @@ def build(tree, names):
                       'add them to it or take them out of harness/tests.toml.')
     with lock('selftests'):
         include = headers(tree)
-        env = {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MFLAGS', 'CFLAGS', 'LDFLAGS')}
+        env = {k: v for k, v in os.environ.items() if k not in ('CFLAGS', 'LDFLAGS')}
         OUT.mkdir(exist_ok=True)
         targets = [str(OUT / name) for name in names]
         logged('Building the selftests',

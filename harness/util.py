@@ -15,6 +15,11 @@ BUILD = REPO / 'build'
 JOBS = os.environ.get('JOBS') or str(os.cpu_count() or 1)
 
 
+# A make that runs this has options and variables for itself, not for the makes that follow.
+for name in ('MAKEFLAGS', 'MFLAGS', 'MAKEOVERRIDES', 'MAKELEVEL'):
+    os.environ.pop(name, None)
+
+
 class Failure(Exception):
     """An error whose text is one sentence that says what to do."""
 

@@ -6,10 +6,8 @@
  * Results go to the second serial port, which only this program opens and the
  * kernel does not know as a console.  Each line starts with the nonce of this
  * boot, so nothing that the kernel or a test prints can be taken for a result:
- *
  *	NONCE plan 2 / NONCE pass|fail|skip SECONDS NAME WHY / NONCE end 2
  * A line of /plan is one of
- *
  *	nonce TEXT, plan COUNT	first two lines
  *	set FILE VALUE		write VALUE to FILE
  *	load FILE PARAMETERS	insert a module
@@ -78,15 +76,13 @@ static void open_ports(void)
 	struct termios raw;
 	int console = open("/dev/console", O_RDWR | O_NOCTTY);
 
-	dup2(console, 0);
-	dup2(console, 1);
-	dup2(console, 2);
+	for (int fd = 0; fd < 3; fd++)
+		dup2(console, fd);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	channel = open("/dev/ttyS1", O_WRONLY | O_NOCTTY | O_CLOEXEC);
-	if (tcgetattr(channel, &raw) == 0) {
-		cfmakeraw(&raw);
-		tcsetattr(channel, TCSANOW, &raw);
-	}
+	tcgetattr(channel, &raw);
+	cfmakeraw(&raw);
+	tcsetattr(channel, TCSANOW, &raw);
 }
 
 static void set(char *file, const char *value)
@@ -119,11 +115,9 @@ static void unload(char *names)
 	verdict(error ? "fail" : "pass", 0, "unload", error ? strerror(error) : "");
 }
 
-/* Wait for the child, at most so many seconds; return whether it ended. */
-static int wait_for(pid_t pid, int *status, time_t seconds)
+/* Wait for the child until the time comes; return whether it ended. */
+static int wait_for(pid_t pid, int *status, time_t end)
 {
-	time_t end = time(NULL) + seconds;
-
 	while (waitpid(pid, status, WNOHANG) != pid) {
 		if (time(NULL) >= end)
 			return 0;
@@ -164,15 +158,13 @@ static void test(char *args)
 		perror(argv[0]);
 		_exit(127);
 	}
-	if (wait_for(pid, &status, limit)) {
+	if (wait_for(pid, &status, start + limit)) {
 		judge(name, status, time(NULL) - start);
 	} else {
 		set("/proc/sysrq-trigger", "w");
 		kill(-pid, SIGKILL);
 		verdict("fail", limit, name, "timeout");
 	}
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		;
 }
 
 static void follow(char *line)
@@ -180,7 +172,7 @@ static void follow(char *line)
 	char *word = strsep(&line, " "), *first;
 
 	if (!strcmp(word, "nonce"))
-		snprintf(nonce, sizeof(nonce), "%s", line);
+		strncpy(nonce, line, sizeof(nonce) - 1);
 	else if (!strcmp(word, "plan"))
 		report("plan %s", line);
 	else if (!strcmp(word, "test"))
@@ -204,9 +196,6 @@ int main(void)
 		follow(line);
 	}
 	report("end %d", results);
-	printf("# end of plan\n");
-	tcdrain(1);
-	sync();
 	reboot(RB_POWER_OFF);
 	return 0;
 }

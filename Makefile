@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0
+# One line a target; what they do is in harness/.  `make` alone prints the index.
+H := python3 harness
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
+
+demo: ## today's ioctls beside the new one, on real VMs: the table
+	@sh harness/needs.sh base build boot
+	@$(H)/run.py demo
+
+test: ## the tests in VMs, on the series and on the base (TESTS= BEDS= LANE=debian|full|debug THREAD=single|multi)
+	@sh harness/needs.sh base build boot
+	@$(H)/run.py test
+
+check: ## all that needs no VM: patches, mail, style, header, documents, planner, harness
+	@sh harness/needs.sh base build check
+	@$(H)/check.py $(STEPS)
+
+check-series: ## build each prefix of the series with W=1 C=1 and KVM_WERROR
+	@sh harness/needs.sh base build sparse
+	@$(H)/prefixes.py
+
+mail: ## the series as mail in build/mail (V=2 for a second version); sends nothing
+	@sh harness/needs.sh base
+	@$(H)/series.py mail
+
+series: ## compose patches/ and the new files into build/series
+	@sh harness/needs.sh base
+	@$(H)/series.py compose
+
+split: ## take commits of build/linux back into patches/ and the new files (RANGE=base..series)
+	@sh harness/needs.sh base
+	@$(H)/series.py split $(RANGE)
+
+base: ## unpack the base into build/linux
+	@sh harness/needs.sh base
+	@$(H)/base.py
+
+clean: ## remove what was built; build/linux, where you work, stays
+	@$(H)/clean.py
+
+.PHONY: help demo test check check-series mail series split base clean
