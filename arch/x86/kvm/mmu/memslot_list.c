@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * DOC: memslot list on x86
+ *
+ * What KVM_SET_USER_MEMORY_REGION_LIST needs from the MMU.
+ *
+ * The one principle: the TDP MMU knows nothing of memslots but gfns, the shadow
+ * MMU knows them by pointer.  SPTEs of the TDP MMU are dropped exactly where the
+ * layout changes and stay everywhere else (*kept-mappings*).  Shadow pages are
+ * accounted in the memslot of the page table that they shadow, and their SPTEs are
+ * listed in rmaps of the memslot of the page that they map; if the metadata of
+ * any memslot goes, all shadow pages go.  Those that existed at the beginning
+ * are made obsolete and zapped in sections that yield, the few that were made
+ * since in the section that publishes.  So all rmaps are empty when the memslots
+ * change hands, and no shadow page has to be looked up by gfn.
+ *
+ * All of it runs under slots_lock; functions that return whether TLBs have to be
+ * flushed, and kvm_arch_zap_shadow_pages(), under mmu_lock held for writing.
+ */
+#include <linux/kvm_host.h>
+#include <linux/kvm_memslot_list.h>
+
+#include "mmu.h"
+#include "mmu_internal.h"
+#include "page_track.h"
+#include "tdp_mmu.h"
+#include "x86.h"
+
+int kvm_arch_check_memslot_change(struct kvm *kvm,
+				  const struct kvm_memory_slot *old,
+				  const struct kvm_memory_slot *new)
+{
+	if (new && new->base_gfn + new->npages - 1 > kvm_mmu_max_gfn())
+		return -EINVAL;
+
+	/*
+	 * External users of write tracking hold counts per gfn in the memslot,
+	 * and are told about nothing but whole memslots that go.
+	 */
+	if (old && new && kvm_page_track_has_external_user(kvm) &&
+	    (old->base_gfn != new->base_gfn || old->npages != new->npages ||
+	     old->userspace_addr != new->userspace_addr))
+		return -EOPNOTSUPP;
+
+	return 0;
+}
+
+/*
+ * Drop what is precisely wrong, not everything.  The exception is assigned
+ * hardware, for which KVM_X86_QUIRK_SLOT_ZAP_ALL was kept.
+ */
+void kvm_arch_zap_all_for_memslots(struct kvm *kvm)
+{
+	if (kvm->arch.vm_type == KVM_X86_DEFAULT_VM &&
+	    kvm_check_has_quirk(kvm, KVM_X86_QUIRK_SLOT_ZAP_ALL) &&
+	    kvm_arch_has_noncoherent_dma(kvm))
+		kvm_mmu_zap_all_fast(kvm);
+}
+
+/* Pages that are mapped, by rmaps.  Stable under mmu_lock held for writing. */
+static u64 kvm_nr_mapped_pages(struct kvm *kvm)
+{
+	u64 nr = 0;
+	int i;
+
+	for (i = 0; i < KVM_NR_PAGE_SIZES; i++)
+		nr += (u64)atomic64_read(&kvm->stat.pages[i]) <<
+		      KVM_HPAGE_GFN_SHIFT(PG_LEVEL_4K + i);
+	return nr;
+}
+
+/* If the section yielded, page faults may have mapped more than was dropped. */
+static u64 kvm_nr_unmapped_pages(struct kvm *kvm, u64 before)
+{
+	u64 now = kvm_nr_mapped_pages(kvm);
+
+	return before > now ? before - now : 0;
+}
+
+bool kvm_arch_zap_memslot_range(struct kvm *kvm, struct kvm_memory_slot *slot,
+				gfn_t start, gfn_t end, bool may_yield,
+				u64 *zapped)
+{
+	bool flush = false;
+	u64 before;
+
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	if (kvm_memslots_have_rmaps(kvm)) {
+		before = kvm_nr_mapped_pages(kvm);
+		flush = kvm_rmap_zap_memslot_range(kvm, slot, start, end, may_yield);
+		*zapped += kvm_nr_unmapped_pages(kvm, before);
+	}
+
+	if (tdp_mmu_enabled)
+		flush = kvm_tdp_mmu_zap_range(kvm, slot->as_id, start, end,
+					      may_yield, flush, zapped);
+	return flush;
+}
+
+bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
+				     struct kvm_memory_slot *slot, gfn_t gfn,
+				     u64 *zapped)
+{
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	/* No mapping is larger than 1 GiB, i.e. nothing straddles its multiples. */
+	if (!tdp_mmu_enabled || !(gfn & (KVM_PAGES_PER_HPAGE(PG_LEVEL_1G) - 1)))
+		return false;
+
+	return kvm_tdp_mmu_zap_straddler(kvm, slot->as_id, gfn, zapped);
+}
+
+bool kvm_arch_mmu_refers_to_memslots(struct kvm *kvm)
+{
+	lockdep_assert_held(&kvm->slots_arch_lock);
+
+	return kvm_memslots_have_rmaps(kvm);
+}
+
+void kvm_arch_zap_shadow_pages(struct kvm *kvm, bool may_yield, u64 *zapped)
+{
+	u64 before = kvm_nr_mapped_pages(kvm);
+
+	if (may_yield)
+		kvm_mmu_zap_shadow_pages_fast(kvm);
+	else
+		kvm_mmu_zap_shadow_pages(kvm);
+
+	*zapped += kvm_nr_unmapped_pages(kvm, before);
+}
+
+void kvm_arch_dirty_logging_toggled(struct kvm *kvm)
+{
+	/*
+	 * Waits until each vCPU has left the guest, i.e. it will look at
+	 * nr_memslots_dirty_logging before it writes to a page that is armed
+	 * from here on.
+	 */
+	if (kvm_x86_ops.cpu_dirty_log_size)
+		kvm_make_all_cpus_request(kvm, KVM_REQ_UPDATE_CPU_DIRTY_LOGGING);
+}
+
+void kvm_arch_start_dirty_log(struct kvm *kvm, const struct kvm_memory_slot *new)
+{
+	kvm_mmu_slot_start_dirty_log(kvm, new);
+}
+
+void kvm_arch_stop_dirty_log(struct kvm *kvm, const struct kvm_memory_slot *new)
+{
+	kvm_mmu_zap_collapsible_sptes(kvm, new);
+}
+
+void kvm_arch_memslot_deleted(struct kvm *kvm, struct kvm_memory_slot *old)
+{
+	kvm_page_track_delete_slot(kvm, old);
+}
+
+void kvm_arch_memslots_committed(struct kvm *kvm)
+{
+	kvm_mmu_update_nr_mmu_pages(kvm);
+}

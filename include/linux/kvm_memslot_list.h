@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __LINUX_KVM_MEMSLOT_LIST_H
+#define __LINUX_KVM_MEMSLOT_LIST_H
+
+#include <linux/kvm_types.h>
+
+struct kvm;
+struct kvm_memory_slot;
+
+/* What a call did, for the tracepoint.  Times are since its start. */
+struct kvm_memslot_list_stats {
+	u32 as_id;
+	u32 nent;
+	u32 created;
+	u32 deleted;
+	u32 replaced;
+	u64 kept_pages;
+	u64 zapped_pages;
+	u64 dirty_kept;
+	u64 dirty_returned;
+	u64 publish_ns;
+	u64 grace_ns;
+	u64 total_ns;
+};
+
+/*
+ * What an architecture supplies to select HAVE_KVM_MEMSLOT_LIST.  It also
+ * promises that its page fault path notes the active set of memslots before it
+ * looks a slot up, and rechecks the set under mmu_lock before it installs
+ * anything, mappings for gfns without a memslot included.
+ *
+ * All hooks run under slots_lock.
+ */
+
+/*
+ * Return 0 or a negative errno if this VM can't go from @old (NULL: none) to
+ * @new (NULL: deleted).  Must neither allocate nor change anything, and look at
+ * nothing but base, size, address and flags of @new.
+ */
+int kvm_arch_check_memslot_change(struct kvm *kvm,
+				  const struct kvm_memory_slot *old,
+				  const struct kvm_memory_slot *new);
+
+/*
+ * Drop all mappings, if this architecture wants that for a VM in which at least
+ * one gfn loses its old translation.  Called without mmu_lock.
+ */
+void kvm_arch_zap_all_for_memslots(struct kvm *kvm);
+
+/*
+ * Drop every mapping that covers a gfn in [@start, @end), which lies in @slot, in
+ * invalid roots too.  Return whether TLBs have to be flushed before mmu_lock, held
+ * for writing, is released.  With @may_yield mmu_lock may be released meanwhile.
+ * Add the number of pages that were mapped to @zapped.
+ */
+bool kvm_arch_zap_memslot_range(struct kvm *kvm, struct kvm_memory_slot *slot,
+				gfn_t start, gfn_t end, bool may_yield,
+				u64 *zapped);
+
+/*
+ * Drop every mapping that covers both @gfn - 1 and @gfn.  As above, but never
+ * yields.  What refers to memslots is left to kvm_arch_zap_shadow_pages().
+ */
+bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
+				     struct kvm_memory_slot *slot, gfn_t gfn,
+				     u64 *zapped);
+
+/*
+ * Return whether the MMU refers to memslots by anything but gfn, i.e. whether
+ * kvm_arch_zap_shadow_pages() has to be called if the metadata of a memslot goes.
+ * Stable under slots_arch_lock.
+ */
+bool kvm_arch_mmu_refers_to_memslots(struct kvm *kvm);
+
+/*
+ * Drop everything that refers to memslots, under mmu_lock held for writing,
+ * and flush.  If @may_yield, what was there when the function was called; if
+ * not, all.
+ */
+void kvm_arch_zap_shadow_pages(struct kvm *kvm, bool may_yield, u64 *zapped);
+
+/*
+ * After the grace period: nr_memslots_dirty_logging went from or to zero; @new
+ * has mapped pages whose log starts, or ended; @old was deleted; the number of
+ * pages in memslots may have changed.  kvm_arch_start_dirty_log() leaves the TLB
+ * flush to its caller.
+ */
+void kvm_arch_dirty_logging_toggled(struct kvm *kvm);
+void kvm_arch_start_dirty_log(struct kvm *kvm, const struct kvm_memory_slot *new);
+void kvm_arch_stop_dirty_log(struct kvm *kvm, const struct kvm_memory_slot *new);
+void kvm_arch_memslot_deleted(struct kvm *kvm, struct kvm_memory_slot *old);
+void kvm_arch_memslots_committed(struct kvm *kvm);
+
+#endif /* __LINUX_KVM_MEMSLOT_LIST_H */

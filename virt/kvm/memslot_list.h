@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __KVM_MEMSLOT_LIST_H__
+#define __KVM_MEMSLOT_LIST_H__
+
+#include <linux/kvm_host.h>
+#include <linux/kvm_memory_region_list.h>
+#include <linux/kvm_memslot_list.h>
+
+#include "memslot_plan.h"
+
+/* What one entry of the list does. */
+struct kvm_memslot_change {
+	/* The slot before and after.  @new is NULL until it is allocated. */
+	struct kvm_memory_slot *old;
+	struct kvm_memory_slot *new;
+
+	/* Bytes to write to the dirty_bitmap of the entry, 0 without one. */
+	u32 result_bytes;
+
+	/* The entry is equal to @old, i.e. @old is not replaced. */
+	bool noop;
+	/* Metadata of @old lives on in, metadata of @new comes from, another slot. */
+	bool old_is_shared;
+	bool new_is_shared;
+	/* Their dirty bitmaps, too. */
+	bool old_bitmap_is_shared;
+	bool new_bitmap_is_shared;
+
+	/* Pages leave the log of @old. */
+	bool leaves_log;
+	/* Pages that are mapped enter a log with @new, or leave one. */
+	bool starts_log;
+	bool stops_log;
+};
+
+/* A call of KVM_SET_USER_MEMORY_REGION_LIST. */
+struct kvm_memslot_list {
+	struct kvm *kvm;
+	struct kvm_userspace_memory_region_list __user *user;
+	struct kvm_userspace_memory_region_list head;
+	struct kvm_userspace_memory_region_list_entry *entries;
+	struct kvm_memslot_change *changes;
+
+	/* By gfn, kvm_plan_slot.index is the index of the entry. */
+	struct kvm_plan plan;
+	struct kvm_plan_slot *plan_old;
+	struct kvm_plan_slot *plan_new;
+	/* Ids that the list changes. */
+	unsigned long *ids;
+
+	/* The entry that made the call fail; head.nent: none in particular. */
+	u32 error_index;
+	/* Entries that are not no-ops. */
+	u32 nr_changes;
+
+	/* Net effect on the VM, known before anything is changed. */
+	long nr_pages;
+	int nr_logging;
+	bool zaps;
+	bool leaves_log;
+	/* The value of manual_dirty_log_protect for the whole call. */
+	bool init_set;
+
+	/* Set under slots_arch_lock: zap what refers to memslots, too. */
+	bool zaps_shadow;
+	/* The final layout is active, the old slots are unreachable. */
+	bool published;
+	/* Page faults on what is zapped are held off until the publication. */
+	bool gated;
+
+	u64 start_ns;
+	struct kvm_memslot_list_stats stats;
+};
+
+/* The final state of an entry, as far as it is known without allocating. */
+static inline void
+kvm_entry_to_memslot(struct kvm_memslot_list *list,
+		     const struct kvm_userspace_memory_region_list_entry *e,
+		     struct kvm_memory_slot *slot)
+{
+	*slot = (struct kvm_memory_slot) {
+		.as_id = list->head.as_id,
+		.id = e->slot,
+		.base_gfn = e->guest_phys_addr >> PAGE_SHIFT,
+		.npages = e->memory_size >> PAGE_SHIFT,
+		.userspace_addr = e->userspace_addr,
+		.flags = e->flags,
+	};
+}
+
+static inline struct kvm_memory_slot *
+kvm_run_old_slot(struct kvm_memslot_list *list, const struct kvm_plan_run *run)
+{
+	return run->old ? list->changes[run->old->index].old : NULL;
+}
+
+static inline struct kvm_memory_slot *
+kvm_run_new_slot(struct kvm_memslot_list *list, const struct kvm_plan_run *run)
+{
+	return run->new ? list->changes[run->new->index].new : NULL;
+}
+
+/* memslot_check.c */
+int kvm_check_memslot_list_head(struct kvm_memslot_list *list);
+int kvm_check_memslot_list(struct kvm_memslot_list *list);
+
+/* memslot_publish.c */
+int kvm_replace_memslots(struct kvm_memslot_list *list);
+void kvm_free_replaced_memslots(struct kvm_memslot_list *list);
+
+/* memslot_zap.c */
+void kvm_zap_replaced_memslots(struct kvm_memslot_list *list);
+void kvm_zap_final(struct kvm_memslot_list *list);
+
+/* memslot_dirty.c */
+u32 kvm_dirty_result_bytes(const struct kvm_memory_slot *slot);
+int kvm_fault_in_dirty_results(struct kvm_memslot_list *list);
+int kvm_prepare_dirty_bitmaps(struct kvm_memslot_list *list);
+void kvm_open_leaving_memslots(struct kvm_memslot_list *list,
+			       struct kvm_memslots *old);
+void kvm_close_leaving_memslots(struct kvm_memslot_list *list);
+void kvm_transfer_dirty_bits(struct kvm_memslot_list *list);
+u32 kvm_copy_dirty_results(struct kvm_memslot_list *list);
+
+#endif /* __KVM_MEMSLOT_LIST_H__ */

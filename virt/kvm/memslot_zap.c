@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * DOC: memslot list zapping
+ *
+ * Drop the mappings that a new set of memslots makes wrong: those of pages that
+ * go, or that change their userspace address, READONLY or guest_memfd binding.
+ *
+ * The one principle: only kvm_zap_final() counts.  It runs in the section of
+ * mmu_lock in which the new set is published, visits everything that has to be
+ * gone, and does not rely on anything that ran before it: *no-stale-mapping*.
+ * kvm_zap_replaced_memslots() makes it cheap.  It does the bulk of the work in
+ * sections that yield, first without disturbing anybody, then once more with page
+ * faults on the affected gfns held off by mmu_invalidate_in_progress, so that
+ * little can have come back.  The gate closes before it could be held across a
+ * grace period; loops that retry inside of SRCU read-side sections would never
+ * let one end.
+ *
+ * mmu_lock is taken here by kvm_zap_replaced_memslots(), and held by the caller
+ * of kvm_zap_final().
+ */
+#include <linux/kvm_host.h>
+#include <linux/kvm_memslot_list.h>
+#include <linux/pgtable.h>
+
+#include "kvm_mm.h"
+#include "memslot_list.h"
+
+/* The largest range that one mapping, other than of an old layout, covers. */
+#define KVM_MAX_MAPPING_PAGES	(PUD_SIZE >> PAGE_SHIFT)
+
+static bool kvm_zap_runs(struct kvm_memslot_list *list, bool may_yield)
+{
+	struct kvm_plan_iter iter;
+	struct kvm_plan_run run;
+	bool flush = false;
+
+	kvm_for_each_plan_run(run, iter, &list->plan) {
+		if (!kvm_run_zapped(&run))
+			continue;
+
+		flush |= kvm_arch_zap_memslot_range(list->kvm,
+						    kvm_run_old_slot(list, &run),
+						    run.start, run.end, may_yield,
+						    &list->stats.zapped_pages);
+	}
+	return flush;
+}
+
+/*
+ * A page fault may map more than its own page.  Hold off faults on all gfns
+ * around a run that could end up in one mapping with it, or, if memslots are
+ * referred to by more than gfns, on all gfns.
+ */
+static void kvm_gate_runs(struct kvm_memslot_list *list)
+{
+	struct kvm_plan_iter iter;
+	struct kvm_plan_run run;
+	gfn_t start, end;
+
+	kvm_mmu_invalidate_begin(list->kvm);
+	list->gated = true;
+
+	if (list->zaps_shadow) {
+		kvm_mmu_invalidate_range_add(list->kvm, 0, -1ull);
+		return;
+	}
+
+	kvm_for_each_plan_run(run, iter, &list->plan) {
+		if (!kvm_run_zapped(&run))
+			continue;
+
+		start = round_down(run.start, KVM_MAX_MAPPING_PAGES);
+		end = round_up(run.end, KVM_MAX_MAPPING_PAGES);
+		start = max(start, run.old->gfn);
+		end = min(end, run.old->gfn + run.old->npages);
+		kvm_mmu_invalidate_range_add(list->kvm, start, end);
+	}
+}
+
+void kvm_zap_replaced_memslots(struct kvm_memslot_list *list)
+{
+	struct kvm *kvm = list->kvm;
+
+	lockdep_assert_held(&kvm->slots_arch_lock);
+
+	if (!list->zaps && !list->zaps_shadow)
+		return;
+
+	/*
+	 * Not after the publication.  A root that was made invalid may hold
+	 * mappings of pages that then no memslot covers, i.e. that an MMU
+	 * notifier would not find.
+	 */
+	if (list->zaps)
+		kvm_arch_zap_all_for_memslots(kvm);
+
+	KVM_MMU_LOCK(kvm);
+	if (kvm_zap_runs(list, true))
+		kvm_flush_remote_tlbs(kvm);
+	KVM_MMU_UNLOCK(kvm);
+
+	KVM_MMU_LOCK(kvm);
+	kvm_gate_runs(list);
+	if (list->zaps_shadow)
+		kvm_arch_zap_shadow_pages(kvm, true, &list->stats.zapped_pages);
+	if (kvm_zap_runs(list, true))
+		kvm_flush_remote_tlbs(kvm);
+	KVM_MMU_UNLOCK(kvm);
+}
+
+/*
+ * A huge mapping across a new boundary is found by neither of the slots that
+ * meet there: one of them could stop to log while the other starts.
+ */
+static bool kvm_zap_straddlers(struct kvm_memslot_list *list)
+{
+	struct kvm_plan_run run, prev = {};
+	struct kvm_plan_iter iter;
+	bool flush = false;
+
+	kvm_for_each_plan_run(run, iter, &list->plan) {
+		if (kvm_run_splits(&prev, &run))
+			flush |= kvm_arch_zap_straddling_mapping(list->kvm,
+								 kvm_run_old_slot(list, &run),
+								 run.start,
+								 &list->stats.zapped_pages);
+		prev = run;
+	}
+	return flush;
+}
+
+/* In the section of mmu_lock that publishes, i.e. without yielding. */
+void kvm_zap_final(struct kvm_memslot_list *list)
+{
+	bool flush;
+
+	flush = kvm_zap_runs(list, false);
+	flush |= kvm_zap_straddlers(list);
+	if (list->zaps_shadow)
+		kvm_arch_zap_shadow_pages(list->kvm, false, &list->stats.zapped_pages);
+
+	/*
+	 * Before the publication, so that all accesses through the old layout
+	 * are over when the first one through the new layout starts.
+	 */
+	if (flush)
+		kvm_flush_remote_tlbs(list->kvm);
+}
