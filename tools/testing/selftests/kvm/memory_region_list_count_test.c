@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM_SET_USER_MEMORY_REGION_LIST: what the kernel counts.
+ *
+ * Proves, from the kernel's own counters, *one-grace-period* for 1, 64 and as many
+ * entries as a call can have, and *kept-mappings*: a split and a merge zap no page
+ * of what stays, and the guest takes no fault on it afterwards, with small pages
+ * wherever the boundary is, with huge pages if it is on a boundary of theirs.
+ * What did change is zapped, and no more.
+ *
+ * Does not prove how long anything takes.  *kept-mappings* is not part of the ABI.
+ * It holds under the TDP MMU; with other MMUs these tests are left out.
+ */
+#include "memory_region_list_guest.h"
+
+#define HUGE_PAGES	512
+#define REGION_PAGES	(4 * HUGE_PAGES)
+
+static void expect_counts(struct kvm_vm *vm, struct mrl_counts before,
+			  uint64_t grace_periods, uint64_t entries, const char *what)
+{
+	struct mrl_counts got = mrl_counts_since(vm, before);
+
+	TEST_ASSERT(got.grace_periods == grace_periods && got.entries == entries,
+		    "%s: wanted %lu grace periods, %lu entries, got %lu, %lu", what,
+		    grace_periods, entries, got.grace_periods, got.entries);
+}
+
+/* As a control: the counter counts, and this is what one slot takes today. */
+static void test_old_ioctls(void)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	struct mrl_counts before = mrl_counts_get(vm);
+	void *hva = (void *)MRL_HVA(0);
+
+	vm_set_user_memory_region(vm, 1, 0, MRL_GPA(0), MRL_SIZE(4), hva);
+	expect_counts(vm, before, 1, 0, "old ioctl, create");
+	vm_set_user_memory_region(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, MRL_GPA(0), MRL_SIZE(4), hva);
+	expect_counts(vm, before, 2, 0, "old ioctl, flags");
+	vm_set_user_memory_region(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, MRL_GPA(8), MRL_SIZE(4), hva);
+	expect_counts(vm, before, 4, 0, "old ioctl, move");
+	vm_set_user_memory_region(vm, 1, 0, 0, 0, 0);
+	expect_counts(vm, before, 6, 0, "old ioctl, delete");
+	kvm_vm_free(vm);
+}
+
+/* @pages 0 deletes.  Slot i is at the i-th pair of pages, so that it can grow. */
+static void fill(struct mrl *l, uint32_t nr, uint64_t pages, uint64_t hva_page)
+{
+	uint32_t i;
+
+	mrl_reset(l);
+	for (i = 0; i < nr; i++)
+		mrl_set(l, i, 0, MRL_GPA(2 * i), MRL_SIZE(pages), (void *)MRL_HVA(hva_page));
+}
+
+static void test_grace_periods(uint32_t nr)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	struct mrl_counts before = mrl_counts_get(vm);
+	struct mrl l = mrl_alloc(nr);
+
+	fill(&l, nr, 1, 0);
+	mrl_apply(vm, &l);
+	expect_counts(vm, before, 1, nr, "create");
+	mrl_apply(vm, &l);
+	expect_counts(vm, before, 1, 2 * nr, "no-op");
+	fill(&l, nr, 2, 1);
+	mrl_apply(vm, &l);
+	expect_counts(vm, before, 2, 3 * nr, "grow and re-back");
+	l.list->entries[nr - 1].userspace_addr += MRL_PAGE_SIZE;
+	mrl_apply(vm, &l);
+	expect_counts(vm, before, 3, 4 * nr, "no-ops and a change");
+	fill(&l, nr, 0, 0);
+	mrl_apply(vm, &l);
+	expect_counts(vm, before, 4, 5 * nr, "delete");
+
+	pr_info("%u entries: one grace period a call\n", nr);
+	mrl_free(&l);
+	kvm_vm_free(vm);
+}
+
+/* Huge pages if @huge; false if the host has none. */
+static bool alloc_region(bool huge)
+{
+	void *mem = mmap((void *)MRL_HVA_BASE, MRL_SIZE(REGION_PAGES), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	char line[256];
+	long kbytes = 0;
+	FILE *f;
+
+	TEST_ASSERT(mem == (void *)MRL_HVA_BASE, "mmap(): wanted %p, got %p",
+		    (void *)MRL_HVA_BASE, mem);
+	madvise(mem, MRL_SIZE(REGION_PAGES), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	memset(mem, 1, MRL_SIZE(REGION_PAGES));
+	if (!huge)
+		return true;
+
+	f = fopen("/proc/self/smaps_rollup", "r");
+	while (f && fgets(line, sizeof(line), f))
+		sscanf(line, "AnonHugePages: %ld kB", &kbytes);
+	if (f)
+		fclose(f);
+	return kbytes * 1024 >= MRL_SIZE(REGION_PAGES);
+}
+
+/* Let the guest write to each page of [first, end). */
+static void touch(struct mrl_guest *g, uint64_t first, uint64_t end)
+{
+	const uint64_t val[MRL_WIN_PAGES] = {};
+	uint64_t exits;
+
+	for (; first < end; first += MRL_WIN_PAGES) {
+		exits = mrl_guest_write(g, first, MRL_ALL_PAGES, val);
+		TEST_ASSERT(!exits, "Pages from %lu: wanted no exits, got 0x%lx", first, exits);
+	}
+}
+
+/* Apply @l; @zapped pages go, and the guest faults on no page but those. */
+static void apply_and_touch(struct mrl_guest *g, struct mrl *l, uint64_t zapped,
+			    const char *what)
+{
+	struct mrl_counts counts = mrl_counts_get(g->vm);
+	uint64_t fixed = mrl_vcpu_stat(g->vcpu, "pf_fixed");
+	uint64_t taken = mrl_vcpu_stat(g->vcpu, "pf_taken");
+
+	mrl_apply(g->vm, l);
+	counts = mrl_counts_since(g->vm, counts);
+	TEST_ASSERT(counts.grace_periods == 1, "%s: wanted 1 grace period, got %lu",
+		    what, counts.grace_periods);
+	TEST_ASSERT(counts.zapped == zapped, "%s: wanted %lu pages zapped, got %lu",
+		    what, zapped, counts.zapped);
+
+	touch(g, 0, REGION_PAGES);
+	fixed = mrl_vcpu_stat(g->vcpu, "pf_fixed") - fixed;
+	taken = mrl_vcpu_stat(g->vcpu, "pf_taken") - taken;
+	TEST_ASSERT(zapped ? fixed && fixed <= zapped : !fixed,
+		    "%s: wanted %s%lu faults, got %lu (%lu taken)", what,
+		    zapped ? "1 to " : "", zapped, fixed, taken);
+	pr_info("  %s: %lu pages zapped, %lu faults\n", what, counts.zapped, fixed);
+}
+
+static void set_pages(struct mrl *l, uint32_t slot, uint64_t first, uint64_t end)
+{
+	mrl_set(l, slot, 0, MRL_GPA(first), MRL_SIZE(end - first), (void *)MRL_HVA(first));
+}
+
+/* Only a huge mapping that would cross the boundary may go, @zapped pages. */
+static void split_and_merge(struct mrl_guest *g, uint64_t boundary, uint64_t zapped)
+{
+	struct mrl l = mrl_alloc(2);
+	char what[64];
+
+	set_pages(&l, 1, 0, boundary);
+	set_pages(&l, 2, boundary, REGION_PAGES);
+	snprintf(what, sizeof(what), "split at page %lu", boundary);
+	apply_and_touch(g, &l, zapped, what);
+
+	mrl_reset(&l);
+	mrl_delete(&l, 1);
+	set_pages(&l, 2, 0, REGION_PAGES);
+	snprintf(what, sizeof(what), "merge at page %lu", boundary);
+	apply_and_touch(g, &l, 0, what);
+
+	mrl_reset(&l);
+	mrl_delete(&l, 2);
+	set_pages(&l, 1, 0, REGION_PAGES);
+	apply_and_touch(g, &l, 0, "rename");
+	mrl_free(&l);
+}
+
+/* What changes is in the middle of what stays. */
+static void change_some(struct mrl_guest *g)
+{
+	struct mrl l = mrl_alloc(3);
+
+	set_pages(&l, 1, 0, 700);
+	mrl_set(&l, 2, 0, MRL_GPA(700), MRL_SIZE(16), (void *)MRL_HVA(0));
+	set_pages(&l, 3, 716, REGION_PAGES);
+	apply_and_touch(g, &l, 16, "16 pages get other memory");
+
+	mrl_reset(&l);
+	set_pages(&l, 2, 700, 716);
+	l.list->entries[0].flags = KVM_MEM_LOG_DIRTY_PAGES;
+	apply_and_touch(g, &l, 16, "16 pages get their memory back, and log");
+
+	/* Write access goes, mappings stay. */
+	mrl_reset(&l);
+	set_pages(&l, 1, 0, REGION_PAGES);
+	mrl_delete(&l, 2);
+	mrl_delete(&l, 3);
+	l.list->flags = KVM_MEMORY_REGION_LIST_DISCARD_DIRTY;
+	apply_and_touch(g, &l, 0, "merge, some pages stop logging");
+	mrl_free(&l);
+}
+
+static void test_kept_mappings(bool huge)
+{
+	struct mrl_guest g;
+	struct mrl l;
+
+	if (!alloc_region(huge)) {
+		pr_info("Left out: huge pages, the host has none\n");
+		return;
+	}
+	pr_info("Memory in %s pages:\n", huge ? "huge" : "small");
+	g = mrl_guest_create(REGION_PAGES);
+	l = mrl_alloc(1);
+	set_pages(&l, 1, 0, REGION_PAGES);
+	mrl_apply(g.vm, &l);
+	touch(&g, 0, REGION_PAGES);
+
+	split_and_merge(&g, HUGE_PAGES, 0);
+	split_and_merge(&g, 3 * HUGE_PAGES, 0);
+	split_and_merge(&g, HUGE_PAGES + 7, huge ? HUGE_PAGES : 0);
+	if (!huge)
+		change_some(&g);
+
+	mrl_free(&l);
+	kvm_vm_free(g.vm);
+}
+
+int main(int argc, char *argv[])
+{
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
+
+	mrl_mem_alloc(MRL_MEM_PAGES);
+	test_old_ioctls();
+	test_grace_periods(1);
+	test_grace_periods(64);
+	test_grace_periods(kvm_check_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
+	mrl_mem_free(MRL_MEM_PAGES);
+
+	if (!kvm_is_tdp_enabled() || !get_kvm_param_bool("tdp_mmu")) {
+		pr_info("Left out: kept mappings, the TDP MMU is not used\n");
+		return 0;
+	}
+	test_kept_mappings(false);
+	test_kept_mappings(true);
+	return 0;
+}
