@@ -17,7 +17,7 @@ BOOT_SECONDS = 150
 ARGUMENTS = ('console=ttyS0 panic=-1 panic_on_warn=1 oops=panic softlockup_panic=1 '
              'loglevel=7 no_timer_check sysrq_always_enabled hung_task_panic=1')
 SET = (('/proc/sys/kernel/panic_on_warn', '1'), ('/proc/sys/kernel/panic_on_oops', '1'))
-running = set()
+running = {}        # label: process
 running_lock = threading.Lock()
 
 
@@ -95,12 +95,17 @@ def command(job, place):
             '-kernel', str(job.kernel[0]), '-initrd', f'{place}/initramfs', '-append', arguments]
 
 
-def wait(argv, place, seconds):
+def alive(job):
+    with running_lock:
+        return job.label in running
+
+
+def wait(label, argv, place, seconds):
     """Run QEMU; say how it ended."""
     with open(place / 'qemu', 'w', encoding='utf-8') as log:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         with running_lock:
-            running.add(process)
+            running[label] = process
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -110,14 +115,14 @@ def wait(argv, place, seconds):
                 process.kill()
                 process.wait()
             with running_lock:
-                running.discard(process)
+                running.pop(label)
     return 'powered off' if code == 0 else f'QEMU exit status {code}, see {relative(place / "qemu")}'
 
 
 def stop_all():
     """Called when the user interrupts: end the VMs that are running."""
     with running_lock:
-        for process in running:
+        for process in running.values():
             process.kill()
 
 
@@ -140,7 +145,7 @@ def boot(job):
     argv = command(job, place)
     (place / 'command').write_text(shlex.join(argv) + '\n')
     limit = BOOT_SECONDS * job.slower + sum((test.timeout + 5) * job.slower for test in job.tests)
-    ended = wait(argv, place, limit)
+    ended = wait(job.label, argv, place, limit)
     result = judge.Boot(nonce, names, read(place / 'channel'), read(place / 'console'), ended,
                         {test.name: True for test in job.tests if job.bed['name'] in test.skip})
     verdicts = judge.judge(result)

@@ -2,6 +2,7 @@
 """Plan the VMs of `make test` and `make demo`, run as many at a time as there are CPUs, and report."""
 import concurrent.futures
 import os
+import re
 import time
 
 import base
@@ -12,6 +13,9 @@ import registry
 import selftests
 import series
 from util import BUILD, Failure, git, main, relative, say
+
+NOISE = re.compile(r'(today|list): \d+ transactions|Random seed|mrl-compare ')
+LIST_CALLS = re.compile(r'^mrl-compare side=list .*?transactions=(\d+)', re.M)
 
 
 def jobs_of(tests, reg, kernels, binaries, lane):
@@ -27,6 +31,12 @@ def jobs_of(tests, reg, kernels, binaries, lane):
 
 def label(job):
     return f'{job.label.split("/", 1)[1]:<60}'
+
+
+def last_line(job):
+    """What a VM that is running printed last."""
+    lines = boot.read(BUILD / 'run' / job.label / 'console').splitlines() if boot.alive(job) else []
+    return next((line for line in reversed(lines) if line.strip()), '')[:80]
 
 
 def report(job, verdicts, place):
@@ -60,6 +70,9 @@ def run_jobs(jobs, show=report):
                     done.append((job, verdicts))
                 if not ready:
                     say(f'... {len(done)} of {len(jobs)} VMs done after {time.monotonic() - start:.0f} s')
+                    for job in waiting.values():
+                        if last_line(job):
+                            say(f'    {label(job).strip()}: {last_line(job)}')
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             boot.stop_all()
@@ -125,17 +138,22 @@ def test():
     return summary(done, list(compare_with_base(done)))
 
 
+def table_of(text):
+    """What the demo printed, without its progress and its line for machines."""
+    return '\n'.join(line for line in text.split('\n') if not NOISE.match(line)).strip('\n')
+
+
 def demo():
+    """One VM per bed, each with the same job done in both ways; then the tables, in the beds' order."""
     reg = registry.load()
     binaries = selftests.build(series.compose(), [reg.demo.program])
     jobs = list(jobs_of([reg.demo], reg, kernels_of('debian', False), binaries, 'debian'))
-
-    def table(job, verdicts, place):
-        say(f'\n{job.bed["text"]}\n\n{verdicts[0].output}\n')
-        if word_of(verdicts) != 'PASS':
-            report(job, verdicts, place)
-
-    return summary(run_jobs(jobs, table), [])
+    done = run_jobs(jobs, lambda job, verdicts, place: word_of(verdicts) == 'PASS' or report(job, verdicts, place))
+    for _, verdicts in sorted(done, key=lambda entry: jobs.index(entry[0])):
+        say('\n' + table_of(verdicts[0].output))
+    calls = sum(int(match) for _, verdicts in done for match in LIST_CALLS.findall(verdicts[0].output))
+    say(f'\n{calls:,} calls of the new ioctl in all.')
+    return summary(done, [])
 
 
 def run(args):

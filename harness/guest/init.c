@@ -196,6 +196,5 @@ int main(void)
 		follow(line);
 	}
 	report("end %d", results);
-	reboot(RB_POWER_OFF);
-	return 0;
+	return reboot(RB_POWER_OFF);
 }
