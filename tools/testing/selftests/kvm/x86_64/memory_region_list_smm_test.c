@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM_SET_USER_MEMORY_REGION_LIST: the address space of SMM.
+ *
+ * Proves that a call changes the address space in its header and no other: an SMI
+ * handler reads and writes a page through address space 1 while the guest outside
+ * of SMM sees the slots of address space 0 at the same address.  Create, split,
+ * re-back, read-only, delete, each in one call and one grace period.
+ *
+ * Does not prove: anything about vCPUs that are in SMM during the call.
+ */
+#include "memory_region_list_guest.h"
+
+#define SMRAM_GPA	0x1000000
+#define SMRAM_SIZE	65536
+#define SMRAM_SLOT	(1 << 16 | 1)
+#define SMI_ENTRY	0x8000
+#define SMI_PORT	0xe
+
+/*
+ * Runs in real mode with 4 GiB segments: read a word of a page, write it to
+ * another place in the page, and report it.
+ */
+static const uint8_t smi_handler[] = {
+	0x66, 0x67, 0xa1, 0, 0, 0, 0,	/* mov addr, %eax */
+	0x66, 0x67, 0xa3, 0, 0, 0, 0,	/* mov %eax, addr */
+	0x66, 0xe7, SMI_PORT,		/* out %eax, $SMI_PORT */
+	0x0f, 0xaa,			/* rsm */
+};
+
+#define SMI_READ_ADDR	3
+#define SMI_WRITE_ADDR	10
+#define WRITE_OFFSET	1024
+
+static uint8_t *setup_smm(struct mrl_guest *g)
+{
+	uint8_t *smram;
+
+	vm_userspace_mem_region_add(g->vm, VM_MEM_SRC_ANONYMOUS, SMRAM_GPA, SMRAM_SLOT,
+				    SMRAM_SIZE / MRL_PAGE_SIZE, 0);
+	smram = addr_gpa2hva(g->vm, SMRAM_GPA);
+	memcpy(smram + SMI_ENTRY, smi_handler, sizeof(smi_handler));
+	vcpu_set_msr(g->vcpu, MSR_IA32_SMBASE, SMRAM_GPA);
+	return smram + SMI_ENTRY;
+}
+
+static void inject_smi(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(vcpu, &events);
+	events.smi.pending = 1;
+	events.flags |= KVM_VCPUEVENT_VALID_SMM;
+	vcpu_events_set(vcpu, &events);
+}
+
+/* What SMM finds at a page.  Counts the exits. */
+static uint32_t smm_access(struct mrl_guest *g, uint8_t *handler, uint64_t page, int *exits)
+{
+	const uint32_t hole = MRL_HOLE, addr = MRL_GPA(page), to = addr + WRITE_OFFSET;
+	struct kvm_run *run = g->vcpu->run;
+
+	memcpy(handler + SMI_READ_ADDR, &addr, sizeof(addr));
+	memcpy(handler + SMI_WRITE_ADDR, &to, sizeof(to));
+	inject_smi(g->vcpu);
+
+	for (*exits = 0; ; ++*exits) {
+		vcpu_run(g->vcpu);
+		if (run->exit_reason != KVM_EXIT_MMIO)
+			break;
+		if (!run->mmio.is_write)
+			memcpy(run->mmio.data, &hole, sizeof(hole));
+	}
+	TEST_ASSERT(run->exit_reason == KVM_EXIT_IO && run->io.port == SMI_PORT,
+		    "Wanted KVM_EXIT_IO at port %d, got exit %u (%s)", SMI_PORT,
+		    run->exit_reason, exit_reason_str(run->exit_reason));
+	return *(uint32_t *)((void *)run + run->io.data_offset);
+}
+
+/* @host: the host page that SMM is to see, or -1; @ro: it must not write there. */
+static void check(struct mrl_guest *g, uint8_t *handler, uint64_t page, int host, bool ro)
+{
+	uint64_t val[MRL_WIN_PAGES], exits, normal = MRL_TAG(128 + page);
+	uint32_t want = host < 0 ? MRL_HOLE : (uint32_t)MRL_TAG(host), got, wrote;
+	int smm_exits, want_exits = host < 0 ? 2 : ro;
+	uint32_t *copy = host < 0 ? NULL : (uint32_t *)(MRL_HVA(host) + WRITE_OFFSET);
+
+	if (copy)
+		*copy = 0xbad;
+	got = smm_access(g, handler, page, &smm_exits);
+	TEST_ASSERT(got == want && smm_exits == want_exits,
+		    "SMM, page %lu: wanted 0x%x, %d exits, got 0x%x, %d exits", page, want,
+		    want_exits, got, smm_exits);
+	wrote = copy ? *copy : MRL_HOLE;
+	want = ro ? 0xbad : want;
+	TEST_ASSERT(wrote == want, "SMM wrote to page %lu: wanted 0x%x, got 0x%x", page, want,
+		    wrote);
+
+	exits = mrl_guest_read(g, 0, BIT_ULL(page), val);
+	TEST_ASSERT(!exits && val[page] == normal,
+		    "Outside of SMM, page %lu: wanted 0x%lx, no exit, got 0x%lx, 0x%lx", page,
+		    normal, val[page], exits);
+}
+
+static void apply(struct mrl_guest *g, struct mrl *l, const char *what)
+{
+	struct mrl_counts counts = mrl_counts_get(g->vm);
+
+	l->list->as_id = 1;
+	mrl_apply(g->vm, l);
+	counts = mrl_counts_since(g->vm, counts);
+	TEST_ASSERT(counts.grace_periods == 1, "%s: wanted 1 grace period, got %lu", what,
+		    counts.grace_periods);
+	mrl_reset(l);
+}
+
+static void test_smm(struct mrl_guest *g, uint8_t *handler)
+{
+	struct mrl l = mrl_alloc(3);
+
+	/* Outside of SMM.  The same ids are used in both address spaces. */
+	mrl_set(&l, 2, 0, MRL_GPA(0), MRL_SIZE(4), (void *)MRL_HVA(128));
+	mrl_apply(g->vm, &l);
+	mrl_reset(&l);
+	check(g, handler, 0, -1, false);
+
+	mrl_set(&l, 2, 0, MRL_GPA(0), MRL_SIZE(4), (void *)MRL_HVA(0));
+	apply(g, &l, "create");
+	check(g, handler, 0, 0, false);
+	check(g, handler, 3, 3, false);
+
+	mrl_set(&l, 2, 0, MRL_GPA(0), MRL_SIZE(2), (void *)MRL_HVA(0));
+	mrl_set(&l, 3, KVM_MEM_READONLY, MRL_GPA(2), MRL_SIZE(2), (void *)MRL_HVA(2));
+	apply(g, &l, "split and read-only");
+	check(g, handler, 0, 0, false);
+	check(g, handler, 3, 3, true);
+
+	mrl_set(&l, 3, 0, MRL_GPA(0), MRL_SIZE(2), (void *)MRL_HVA(64));
+	mrl_set(&l, 2, 0, MRL_GPA(2), MRL_SIZE(2), (void *)MRL_HVA(32));
+	apply(g, &l, "swap and re-back");
+	check(g, handler, 0, 64, false);
+	check(g, handler, 3, 33, false);
+
+	mrl_delete(&l, 3);
+	apply(g, &l, "delete");
+	check(g, handler, 0, -1, false);
+	check(g, handler, 3, 33, false);
+
+	/* And the other way round. */
+	mrl_set(&l, 2, 0, MRL_GPA(0), MRL_SIZE(3), (void *)MRL_HVA(128));
+	mrl_set(&l, 3, 0, MRL_GPA(3), MRL_SIZE(1), (void *)MRL_HVA(131));
+	mrl_apply(g->vm, &l);
+	check(g, handler, 0, -1, false);
+	check(g, handler, 3, 33, false);
+	mrl_free(&l);
+}
+
+int main(int argc, char *argv[])
+{
+	struct mrl_guest g;
+
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_SMM));
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_MULTI_ADDRESS_SPACE) > 1);
+
+	mrl_mem_alloc(MRL_MEM_PAGES);
+	g = mrl_guest_create(MRL_WIN_PAGES);
+	/* The guest is in its loop before the first SMI. */
+	mrl_guest_read(&g, 0, 0, NULL);
+	test_smm(&g, setup_smm(&g));
+	pr_info("SMM sees its own layout, and nobody else does\n");
+
+	kvm_vm_free(g.vm);
+	return 0;
+}
