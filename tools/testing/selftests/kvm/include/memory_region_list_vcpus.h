@@ -61,6 +61,7 @@ static inline void mrl_vcpus_start(uint32_t *park, bool (*handle_exit)(struct kv
 {
 	int i, r;
 
+	mrl_vcpus.stopping = false;
 	mrl_vcpus.park = park;
 	mrl_vcpus.handle_exit = handle_exit;
 	pthread_barrier_init(&mrl_vcpus.parked, NULL, mrl_vcpus.nr + 1);
