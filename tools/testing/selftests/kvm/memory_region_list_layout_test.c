@@ -147,9 +147,14 @@ static void apply_old(struct mrl_model *m, struct mrl *l, const char *what)
 		e = &list->entries[i];
 		if (!e->memory_size || mrl_entry_equal(e, &m->slot[e->slot]))
 			continue;
-		vm_set_user_memory_region(m->g.vm, m->as_id << 16 | e->slot, e->flags,
-					  e->guest_phys_addr, e->memory_size,
-					  (void *)e->userspace_addr);
+		if (i % 2)
+			vm_set_user_memory_region(m->g.vm, m->as_id << 16 | e->slot, e->flags,
+						  e->guest_phys_addr, e->memory_size,
+						  (void *)e->userspace_addr);
+		else
+			vm_set_user_memory_region2(m->g.vm, m->as_id << 16 | e->slot, e->flags,
+						   e->guest_phys_addr, e->memory_size,
+						   (void *)e->userspace_addr, 0, 0);
 	}
 	mrl_model_commit(m, l);
 	mrl_model_check(m, what);
@@ -181,6 +186,92 @@ static void run_steps(uint32_t as_id, int mix, const char *what)
 		m.over_reported);
 	mrl_free(&l);
 	mrl_model_free(&m);
+}
+
+#define LONG_PAGES	200
+#define LONG_WORDS	DIV_ROUND_UP(LONG_PAGES, 64)
+
+static bool long_dirty(uint64_t page)
+{
+	return page * 11 % 7 < 3;
+}
+
+/* Bits of a log, or of @result, of @nr pages from page @first on. */
+static void check_long(struct kvm_vm *vm, uint32_t slot, const uint64_t *result,
+		       uint64_t first, uint64_t nr, uint64_t want_from)
+{
+	uint64_t log[LONG_WORDS] = {};
+	uint64_t i;
+
+	if (!result)
+		kvm_vm_get_dirty_log(vm, slot, log);
+	else
+		memcpy(log, result, sizeof(log));
+
+	for (i = 0; i < LONG_WORDS * 64; i++) {
+		bool want = i < nr && i >= want_from && long_dirty(first + i);
+		bool got = log[i / 64] & BIT_ULL(i % 64);
+
+		TEST_ASSERT(want == got, "%s of slot %u, page %lu: wanted %d, got %d",
+			    result ? "Result" : "Log", slot, i, want, got);
+	}
+}
+
+static void set_long(struct mrl *l, uint32_t slot, uint64_t first, uint64_t end)
+{
+	mrl_set(l, slot, LOG, MRL_GPA(first), MRL_SIZE(end - first), (void *)MRL_HVA(first));
+}
+
+/* Bitmaps of several words, cut where no word ends. */
+static void test_long_bitmaps(void)
+{
+	struct mrl_guest g = mrl_guest_create(4 * MRL_WIN_PAGES);
+	uint64_t result[LONG_WORDS + 1] = {}, val[MRL_WIN_PAGES] = {}, pages, i, page;
+	struct mrl l = mrl_alloc(4);
+
+	vm_enable_cap(g.vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+	set_long(&l, 1, 0, LONG_PAGES);
+	mrl_apply(g.vm, &l);
+	for (page = 0; page < LONG_PAGES; page += MRL_WIN_PAGES) {
+		for (i = 0, pages = 0; i < MRL_WIN_PAGES && page + i < LONG_PAGES; i++)
+			pages |= (uint64_t)long_dirty(page + i) << i;
+		mrl_guest_write(&g, page, pages, val);
+	}
+	check_long(g.vm, 1, NULL, 0, LONG_PAGES, 0);
+
+	/* Into slots that log in words of their own. */
+	mrl_reset(&l);
+	set_long(&l, 2, 0, 67);
+	set_long(&l, 3, 67, 70);
+	set_long(&l, 1, 70, 133);
+	set_long(&l, 4, 133, LONG_PAGES);
+	mrl_apply(g.vm, &l);
+	check_long(g.vm, 2, NULL, 0, 67, 0);
+	check_long(g.vm, 3, NULL, 67, 3, 0);
+	check_long(g.vm, 1, NULL, 70, 63, 0);
+	check_long(g.vm, 4, NULL, 133, LONG_PAGES - 133, 0);
+
+	mrl_reset(&l);
+	mrl_delete(&l, 2);
+	mrl_delete(&l, 3);
+	mrl_delete(&l, 1);
+	set_long(&l, 4, 0, LONG_PAGES);
+	mrl_apply(g.vm, &l);
+	check_long(g.vm, 4, NULL, 0, LONG_PAGES, 0);
+
+	/* What leaves is what is beyond page 69, and no word more is written. */
+	mrl_reset(&l);
+	result[LONG_WORDS] = 0xa5;
+	set_long(&l, 4, 0, 69);
+	mrl_result(&l.list->entries[0], result, sizeof(result));
+	mrl_apply(g.vm, &l);
+	check_long(g.vm, 4, NULL, 0, 69, 0);
+	check_long(g.vm, 4, result, 0, LONG_PAGES, 69);
+	TEST_ASSERT(result[LONG_WORDS] == 0xa5, "Behind the result: wanted 0xa5, got 0x%lx",
+		    result[LONG_WORDS]);
+	mrl_free(&l);
+	kvm_vm_free(g.vm);
 }
 
 /* The rules for bits also hold if all of them are set to begin with. */
@@ -236,5 +327,6 @@ int main(int argc, char *argv[])
 	else
 		pr_info("Left out: address space 1, not supported\n");
 	test_initially_set();
+	test_long_bitmaps();
 	return 0;
 }

@@ -160,6 +160,7 @@ static uint32_t overlapping(const struct mrl_model *m, const struct mrl *l)
 static int oracle(const struct mrl_model *m, const struct mrl *l, uint32_t *index)
 {
 	struct mrl_model final = *m;
+	int err = 0;
 	uint32_t i;
 
 	for (i = 0; i < l->list->nent; i++) {
@@ -167,12 +168,15 @@ static int oracle(const struct mrl_model *m, const struct mrl *l, uint32_t *inde
 
 		if (!e->memory_size && !m->slot[e->slot].memory_size) {
 			*index = BIT(i);
-			return ENOENT;
+			err = ENOENT;
+			return err;
 		}
 		final.slot[e->slot] = *e;
 	}
 	*index = overlapping(&final, l);
-	return *index ? EEXIST : 0;
+	if (*index)
+		err = EEXIST;
+	return err;
 }
 
 static void expect_fail(struct mrl_model *m, struct mrl *l, const char *what, int want,

@@ -4,19 +4,15 @@
  *
  * Proves that each bit of the argument is either used or refused: flags, reserved
  * fields, ids and addresses are walked bit by bit; that checks come in the order
- * header, array, entries by ascending index, then entries against each other; that
- * error_index says where; that 32-bit callers and a writer that races with the
- * call get no further.  Each call that fails is followed by a comparison of all
- * observable state (memory_region_list_state.h): *all-or-nothing*.
+ * header, array, entries; and that error_index says where.  Each call that fails is
+ * followed by a comparison of all observable state (memory_region_list_state.h):
+ * *all-or-nothing*.
  *
  * Does not prove: what errors follow from the existing layout
  * (memory_region_list_errors_test.c), what a successful call does
- * (memory_region_list_layout_test.c), ENOMEM, EIO of a VM that KVM killed.
+ * (memory_region_list_layout_test.c), who calls (memory_region_list_caller_test.c).
  */
-#include <pthread.h>
-#include <signal.h>
 #include <stddef.h>
-#include <sys/wait.h>
 
 #include "memory_region_list_state.h"
 

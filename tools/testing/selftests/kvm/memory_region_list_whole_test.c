@@ -135,7 +135,7 @@ int main(int argc, char *argv[])
 
 	fill(g.vm, &l, 1, 2, false);
 	apply(&g, &l, "rename, other memory");
-	check(&g, 2, 1, "rename, other memory");
+	check(&g, 2, 4, "rename, other memory");
 
 	fill(g.vm, &l, 0, 0, false);
 	apply(&g, &l, "delete");

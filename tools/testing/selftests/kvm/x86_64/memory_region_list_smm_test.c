@@ -13,7 +13,7 @@
 
 #define SMRAM_GPA	0x1000000
 #define SMRAM_SIZE	65536
-#define SMRAM_SLOT	(1 << 16 | 1)
+#define SMRAM_SLOT	0x10001
 #define SMI_ENTRY	0x8000
 #define SMI_PORT	0xe
 
