@@ -271,10 +271,9 @@ static int kvm_check_runs(struct kvm_memslot_list *list)
 {
 	bool discard = list->head.flags & KVM_MEMORY_REGION_LIST_DISCARD_DIRTY;
 	struct kvm_memslot_change *change;
-	struct kvm_plan_iter iter;
 	struct kvm_plan_run run;
 
-	kvm_for_each_plan_run(run, iter, &list->plan) {
+	kvm_for_each_plan_run(run, &list->plan) {
 		/* A binding is looked up by gfn as long as the old slot exists. */
 		if (run.old && run.new &&
 		    (run.old->flags & run.new->flags & KVM_MEM_GUEST_MEMFD)) {

@@ -111,7 +111,6 @@ static u64 kvm_or_dirty_bits(unsigned long *dst, unsigned long dst_bit,
 
 int kvm_prepare_dirty_bitmaps(struct kvm_memslot_list *list)
 {
-	struct kvm_plan_iter iter;
 	struct kvm_plan_run run;
 	u32 i;
 
@@ -132,7 +131,7 @@ int kvm_prepare_dirty_bitmaps(struct kvm_memslot_list *list)
 		return 0;
 
 	/* Before the publication, i.e. nothing that is set later gets lost. */
-	kvm_for_each_plan_run(run, iter, &list->plan) {
+	kvm_for_each_plan_run(run, &list->plan) {
 		struct kvm_memory_slot *new = kvm_run_new_slot(list, &run);
 
 		if (kvm_run_enters_log(&run))
@@ -203,7 +202,6 @@ void kvm_transfer_dirty_bits(struct kvm_memslot_list *list)
 {
 	struct kvm_memslot_change *change;
 	struct kvm_memory_slot *old, *new;
-	struct kvm_plan_iter iter;
 	struct kvm_plan_run run;
 	u32 i;
 
@@ -217,7 +215,7 @@ void kvm_transfer_dirty_bits(struct kvm_memslot_list *list)
 		cond_resched();
 	}
 
-	kvm_for_each_plan_run(run, iter, &list->plan) {
+	kvm_for_each_plan_run(run, &list->plan) {
 		old = kvm_run_old_slot(list, &run);
 		new = kvm_run_new_slot(list, &run);
 

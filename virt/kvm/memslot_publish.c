@@ -55,10 +55,9 @@ static bool kvm_run_is_shared(const struct kvm_plan_run *run)
 
 static void kvm_find_shared_memslots(struct kvm_memslot_list *list)
 {
-	struct kvm_plan_iter iter;
 	struct kvm_plan_run run;
 
-	kvm_for_each_plan_run(run, iter, &list->plan) {
+	kvm_for_each_plan_run(run, &list->plan) {
 		if (!kvm_run_is_shared(&run))
 			continue;
 
@@ -74,12 +73,11 @@ static void kvm_find_shared_memslots(struct kvm_memslot_list *list)
 static int kvm_prepare_arch_memslots(struct kvm_memslot_list *list)
 {
 	struct kvm_memory_slot *old, *new;
-	struct kvm_plan_iter iter;
 	struct kvm_plan_run run;
 	int r = 0;
 	u32 i;
 
-	kvm_for_each_plan_run(run, iter, &list->plan) {
+	kvm_for_each_plan_run(run, &list->plan) {
 		if (!kvm_run_is_shared(&run))
 			continue;
 
@@ -306,7 +304,6 @@ static void kvm_commit_dirty_logging(struct kvm_memslot_list *list)
 static void kvm_count_changes(struct kvm_memslot_list *list)
 {
 	struct kvm_memslot_list_stats *stats = &list->stats;
-	struct kvm_plan_iter iter;
 	struct kvm_plan_run run;
 	u32 i;
 
@@ -320,7 +317,7 @@ static void kvm_count_changes(struct kvm_memslot_list *list)
 		stats->replaced += change->old && change->new;
 	}
 
-	kvm_for_each_plan_run(run, iter, &list->plan) {
+	kvm_for_each_plan_run(run, &list->plan) {
 		if (kvm_run_kept(&run))
 			stats->kept_pages += run.end - run.start;
 	}

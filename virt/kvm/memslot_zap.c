@@ -30,11 +30,10 @@
 
 static bool kvm_zap_runs(struct kvm_memslot_list *list, bool may_yield)
 {
-	struct kvm_plan_iter iter;
 	struct kvm_plan_run run;
 	bool flush = false;
 
-	kvm_for_each_plan_run(run, iter, &list->plan) {
+	kvm_for_each_plan_run(run, &list->plan) {
 		if (!kvm_run_zapped(&run))
 			continue;
 
@@ -53,7 +52,6 @@ static bool kvm_zap_runs(struct kvm_memslot_list *list, bool may_yield)
  */
 static void kvm_gate_runs(struct kvm_memslot_list *list)
 {
-	struct kvm_plan_iter iter;
 	struct kvm_plan_run run;
 	gfn_t start, end;
 
@@ -65,7 +63,7 @@ static void kvm_gate_runs(struct kvm_memslot_list *list)
 		return;
 	}
 
-	kvm_for_each_plan_run(run, iter, &list->plan) {
+	kvm_for_each_plan_run(run, &list->plan) {
 		if (!kvm_run_zapped(&run))
 			continue;
 
@@ -115,10 +113,9 @@ void kvm_zap_replaced_memslots(struct kvm_memslot_list *list)
 static bool kvm_zap_straddlers(struct kvm_memslot_list *list)
 {
 	struct kvm_plan_run run, prev = {};
-	struct kvm_plan_iter iter;
 	bool flush = false;
 
-	kvm_for_each_plan_run(run, iter, &list->plan) {
+	kvm_for_each_plan_run(run, &list->plan) {
 		if (kvm_run_splits(&prev, &run))
 			flush |= kvm_arch_zap_straddling_mapping(list->kvm,
 								 kvm_run_old_slot(list, &run),

@@ -245,9 +245,8 @@ static char log_letter(const struct kvm_plan_run *run)
 static void draw(const struct kvm_plan *plan, u64 base, char *pages, char *log)
 {
 	struct kvm_plan_run run, prev = {};
-	struct kvm_plan_iter iter;
 
-	kvm_for_each_plan_run(run, iter, plan) {
+	kvm_for_each_plan_run(run, plan) {
 		for (; base < run.start; base++) {
 			*pages++ = '.';
 			*log++ = '.';
@@ -316,7 +315,6 @@ static void test_many_slots(void)
 	struct kvm_plan_slot *many = calloc(nr, sizeof(*many));
 	struct kvm_plan plan = { .old = &one, .nr_old = 1, .new = many, .nr_new = nr };
 	struct kvm_plan_run run, prev = {};
-	struct kvm_plan_iter iter;
 	u32 i, runs = 0, splits = 0;
 	u64 state = 1;
 
@@ -326,7 +324,7 @@ static void test_many_slots(void)
 	shuffle_slots(many, nr, &state);
 	kvm_plan_sort(many, nr);
 
-	kvm_for_each_plan_run(run, iter, &plan) {
+	kvm_for_each_plan_run(run, &plan) {
 		if (run.new->index != runs || !kvm_run_kept(&run))
 			fail("wrong run at gfn 0x%llx", run.start);
 		splits += kvm_run_splits(&prev, &run);

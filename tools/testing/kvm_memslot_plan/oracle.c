@@ -176,13 +176,13 @@ static void check_boundary(const struct layouts *l, const struct page *pages,
 
 static void check_runs(const struct layouts *l, const struct kvm_plan *plan)
 {
+	struct kvm_plan_iter iter;
 	u64 pos = l->world.base, world_end = world_gfn(&l->world, l->world.nr);
 	u32 nr = 0, max_nr = 2 * (l->nr_old + l->nr_new);
 	struct page *pages = judge_pages(l);
 	struct kvm_plan_run run, prev = {};
-	struct kvm_plan_iter iter;
 
-	kvm_for_each_plan_run(run, iter, plan) {
+	for (iter = kvm_plan_begin(plan); kvm_plan_next(&iter, &run); ) {
 		/* Each run but the last ends at one end of a slot or two. */
 		if (++nr >= max_nr)
 			fail("%u runs or more of %u slots", nr, l->nr_old + l->nr_new);
@@ -243,10 +243,10 @@ static void check_reverse(const struct kvm_plan *plan)
 		.old = plan->new, .nr_old = plan->nr_new,
 		.new = plan->old, .nr_new = plan->nr_old,
 	};
-	struct kvm_plan_iter back_iter = kvm_plan_begin(&back), iter;
+	struct kvm_plan_iter back_iter = kvm_plan_begin(&back);
 	struct kvm_plan_run run, rev;
 
-	kvm_for_each_plan_run(run, iter, plan) {
+	kvm_for_each_plan_run(run, plan) {
 		if (!kvm_plan_next(&back_iter, &rev) ||
 		    rev.start != run.start || rev.end != run.end ||
 		    rev.old != run.new || rev.new != run.old)

@@ -123,7 +123,7 @@ static void harvest_page(uint32_t page, bool bit, bool parked)
 	if (!parked)
 		return;
 	TEST_ASSERT(bit || !changed(b, page),
-		    "never-lost: page %u of backing %u: wanted a dirty bit, got none; 0x%lx is now 0x%lx, journal 0x%lx",
+		    "never-lost: page %u of backing %u: wanted a bit, got none; 0x%lx is 0x%lx, journal 0x%lx",
 		    page, b, s->copy[0], *hva(b, page), sh->value[page]);
 	counted.reported += bit;
 	counted.over += bit && !s->dirty && !changed(b, page);
@@ -189,7 +189,7 @@ static void follow_leaving(uint32_t page, uint8_t from, uint8_t to, bool returne
 		return;
 	}
 	TEST_ASSERT(returned || !changed(b, page),
-		    "never-lost: page %u of backing %u left: wanted a returned bit, got none; 0x%lx is now 0x%lx, journal 0x%lx",
+		    "never-lost: page %u of backing %u left: wanted a bit, got none; 0x%lx is 0x%lx, journal 0x%lx",
 		    page, b, s->copy[0], *hva(b, page), sh->value[page]);
 	counted.returned_over += returned && !changed(b, page);
 	s->gone = true;
@@ -352,7 +352,7 @@ static void check_stopped(uint32_t page)
 		value = sh->tagged[page][t % NR_TAGS];
 		counted.stops += value > stopped[page].base;
 		TEST_ASSERT(value <= stopped[page].base || stopped[page].returned,
-			    "never-lost: page %u whose slot stopped to log: wanted a returned bit, got none; 0x%lx was written under generation %lu of %lu, 0x%lx reported",
+			    "never-lost: page %u, log stopped: wanted a bit, got none; 0x%lx written, gen %lu of %lu, 0x%lx told",
 			    page, value, t, stopped[page].tag, stopped[page].base);
 	}
 }

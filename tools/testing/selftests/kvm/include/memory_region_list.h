@@ -78,7 +78,7 @@ static inline void mrl_apply(struct kvm_vm *vm, struct mrl *l)
 {
 	int r = __mrl_apply(vm, l);
 
-	TEST_ASSERT(!r, "KVM_SET_USER_MEMORY_REGION_LIST of %u entries: wanted 0, got %d, errno %d (%s), error_index %u",
+	TEST_ASSERT(!r, "List of %u entries: wanted 0, got %d, errno %d (%s), error_index %u",
 		    l->list->nent, r, errno, strerror(errno), l->list->error_index);
 }
 
