@@ -252,11 +252,12 @@ static void test_dirty_ring(void)
 		goto out;
 	}
 	vm_enable_dirty_ring(w.g.vm, 65536);
-	/* No vCPU: what counts is the layout.  Creating slots that log is fine. */
+	/* No vCPU: what counts is the layout.  Creating slots that log is no problem. */
 	mrl_world_fill(&w);
 	check_cases(&w, cases, ARRAY_SIZE(cases));
 
-	mrl_set(&l, MRL_PLAIN, 0, MRL_GPA(0), MRL_SIZE(8), (void *)MRL_HVA(0));
+	/* Nor is it for slots to start to log, next to others that stay. */
+	mrl_set(&l, MRL_PLAIN, LOG, MRL_GPA(0), MRL_SIZE(8), (void *)MRL_HVA(0));
 	mrl_set(&l, MRL_LOGGED, LOG, MRL_GPA(16), MRL_SIZE(16), (void *)MRL_HVA(16));
 	mrl_apply(w.g.vm, &l);
 out:
