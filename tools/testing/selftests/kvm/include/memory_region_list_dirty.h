@@ -53,7 +53,10 @@ static void guest_main(uint32_t me, uint32_t nr)
 		x ^= x << 5;
 		page = x % (CLOCK / nr) * nr + me;
 		value = shared.value[page] + 1;
-		mrl_guest_store(gva(page), value, !(i % 8));
+		if (i % 4 == 1)
+			mrl_guest_cmpxchg(gva(page), value);
+		else
+			mrl_guest_store(gva(page), value, !(i % 8));
 		/* The write must not pass the read of the generation. */
 		asm volatile("mfence" : : : "memory");
 		generation = READ_ONCE(*gva(TAG));

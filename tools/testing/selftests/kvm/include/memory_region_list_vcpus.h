@@ -32,11 +32,16 @@ static struct mrl_vcpus mrl_vcpus = { .nr = 2 };
 static inline void *mrl_vcpu_thread(void *arg)
 {
 	struct kvm_vcpu *vcpu = arg;
+	int r;
 
 	/* They never idle: whoever ends a grace period must not wait for a time slice. */
 	setpriority(PRIO_PROCESS, 0, 19);
 	for (;;) {
-		if (!mrl_vcpus.handle_exit(vcpu, __vcpu_run(vcpu)))
+		r = __vcpu_run(vcpu);
+		/* Another thread reports a failure. */
+		if (r && errno == EINTR)
+			continue;
+		if (!mrl_vcpus.handle_exit(vcpu, r))
 			continue;
 		pthread_barrier_wait(&mrl_vcpus.parked);
 		pthread_barrier_wait(&mrl_vcpus.go);
@@ -143,6 +148,18 @@ static inline void mrl_guest_store(uint64_t *p, uint64_t value, bool emulate)
 		WRITE_ONCE(*p, value);
 	else
 		asm volatile(KVM_FEP "mov %1, %0" : "=m"(*p) : "r"(value) : "memory");
+}
+
+/* As mrl_guest_store(), but KVM looks the page up again to mark it dirty. */
+static inline void mrl_guest_cmpxchg(uint64_t *p, uint64_t value)
+{
+	uint64_t old = READ_ONCE(*p);
+
+	if (!is_forced_emulation_enabled)
+		WRITE_ONCE(*p, value);
+	else
+		asm volatile(KVM_FEP "lock cmpxchg %[value], %[p]"
+			     : [p]"+m"(*p), "+a"(old) : [value]"r"(value) : "memory", "cc");
 }
 
 #endif /* SELFTEST_KVM_MEMORY_REGION_LIST_VCPUS_H */
