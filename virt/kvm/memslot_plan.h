@@ -56,7 +56,7 @@ bool kvm_plan_next(struct kvm_plan_iter *iter, struct kvm_plan_run *run);
 
 #define kvm_for_each_plan_run(run, plan)					\
 	for (struct kvm_plan_iter __iter = kvm_plan_begin(plan);		\
-	     kvm_plan_next(&__iter, &(run)); )
+	     kvm_plan_next(&__iter, &(run));)
 
 /* "Same page": the same gfn and the same userspace address. */
 bool kvm_run_same_page(const struct kvm_plan_run *run);
