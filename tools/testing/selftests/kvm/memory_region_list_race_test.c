@@ -429,7 +429,7 @@ int main(int argc, char *argv[])
 		else if (opt == 'c')
 			control = optarg;
 		else
-			TEST_FAIL("options: -t seconds -n calls -v vCPUs -m mode -s seed -c control");
+			TEST_FAIL("options: -t seconds -n calls -v vCPUs -m mode -s seed -c how");
 	}
 	old_ioctls = !strcmp(control, "old");
 	TEST_ASSERT(old_ioctls || !strcmp(control, "none") || !strcmp(control, "list"),
