@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """Prove that patches/ + new files, the composed commits and the mail say the same."""
+import functools
 import shutil
 
 import base
@@ -9,6 +10,7 @@ import series
 from util import BUILD, REPO, Failure, git, main, relative, say
 
 
+@functools.cache
 def repeat():
     """Composing twice gives the same commit."""
     first, second = series.compose_commits(), series.compose_commits()
