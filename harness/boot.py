@@ -66,7 +66,7 @@ def plan_lines(job, nonce):
     lines = [f'nonce {nonce}', f'plan {len(names)}']
     lines += [f'load /mod/{name}.ko {job.bed.get(name, "")}' for name in modules]
     lines += [f'set {path} {value}' for path, value in SET]
-    lines += [f'test {test.timeout * job.slower} {test.name} /test/{test.program} {" ".join(test.args)}'.rstrip()
+    lines += [f'test {test.timeout * job.slower} {test.name} /test/{test.name} {" ".join(test.args)}'.rstrip()
               for test in job.tests]
     if modules:
         lines.append('unload kvm_amd kvm')
@@ -79,7 +79,7 @@ def initramfs(job, plan):
     files['init'] = (program, init_program())
     files['plan'] = (stat.S_IFREG | 0o644, plan.encode())
     files |= {f'mod/{name}.ko': (stat.S_IFREG | 0o644, job.kernel[1][name]) for name in loaded(job.kernel)}
-    files |= {f'test/{test.program}': (program, job.binaries[test.program].read_bytes())
+    files |= {f'test/{test.name}': (program, job.binaries[test.program].read_bytes())
               for test in job.tests}
     return cpio(files)
 

@@ -36,9 +36,8 @@ class Parts(unittest.TestCase):
     def test_cpio(self):
         data = boot.cpio({'a': (0o40755, b''), 'a/b': (0o100644, b'text')})
         with tempfile.TemporaryDirectory() as place:
-            listing = subprocess.run(['cpio', '-i', '--quiet'], input=data, cwd=place, check=False)
-            if listing.returncode == 0:
-                self.assertEqual((pathlib.Path(place) / 'a/b').read_text(), 'text')
+            subprocess.run(['cpio', '-i', '--quiet'], input=data, cwd=place, check=True)
+            self.assertEqual((pathlib.Path(place) / 'a/b').read_text(), 'text')
 
     def test_sync_touches_only_what_differs(self):
         with tempfile.TemporaryDirectory() as place:
@@ -51,7 +50,7 @@ class Parts(unittest.TestCase):
     def test_registry_is_sound(self):
         reg = registry.load()
         for test in reg.tests:
-            self.assertTrue(test.proves and test.beds and test.base in ('same', 'skip', 'none'), test.name)
+            self.assertTrue(test.proves and test.beds and test.base in ('same', 'skip', 'fail', 'none'), test.name)
 
     def test_registry_refuses_unknown_fields(self):
         with self.assertRaisesRegex(util.Failure, 'unknown colour'):
@@ -69,6 +68,16 @@ class Parts(unittest.TestCase):
         self.assertEqual(self.difference('SKIP', 'PASS', 'skip'), [])
         self.assertEqual(len(self.difference('PASS', 'FAIL', 'same')), 1)
         self.assertEqual(len(self.difference('PASS', 'PASS', 'skip')), 1)
+        self.assertEqual(self.difference('PASS', 'PASS', 'fail'), [])
+
+    def test_a_test_of_a_fix_has_to_fail_without_it(self):
+        def words(*got):
+            verdicts = [judge.Verdict(name, word) for name, word in zip(('t', 'unload', 'boot'), got)]
+            return [verdict.word for verdict in run.without_the_fix(verdicts)]
+        self.assertEqual(words('FAIL', 'PASS', 'PASS'), ['PASS'])
+        self.assertEqual(words('PASS', 'PASS', 'PASS'), ['FAIL', 'PASS', 'PASS'])
+        self.assertEqual(words('FAIL', 'PASS', 'FAIL'), ['FAIL', 'PASS', 'FAIL'])
+        self.assertEqual(words('SKIP', 'PASS', 'PASS'), ['SKIP', 'PASS', 'PASS'])
 
 
 if __name__ == '__main__':

@@ -216,7 +216,8 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 
 	kvm_mark_memslots_updating(kvm, new, as_id);
 
-	kvm_lock_idle_mmu_notifier(kvm);
+	spin_lock(&kvm->mn_invalidate_lock);
+	kvm_wait_for_idle_mmu_notifier(kvm);
 	KVM_MMU_LOCK(kvm);
 
 	kvm_zap_final(list);

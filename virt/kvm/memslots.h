@@ -14,7 +14,7 @@ void kvm_replace_memslot(struct kvm *kvm, struct kvm_memory_slot *old,
 
 void kvm_mark_memslots_updating(struct kvm *kvm, struct kvm_memslots *slots,
 				int as_id);
-void kvm_lock_idle_mmu_notifier(struct kvm *kvm);
+void kvm_wait_for_idle_mmu_notifier(struct kvm *kvm);
 void kvm_synchronize_memslots(struct kvm *kvm);
 void kvm_finish_memslots_update(struct kvm *kvm, struct kvm_memslots *slots);
 
