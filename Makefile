@@ -13,6 +13,10 @@ test: ## the tests in VMs, on the series and on the base (TESTS= BEDS= LANE=debi
 	@sh harness/needs.sh base build boot
 	@$(H)/run.py test
 
+soak: ## the race and dirty page tests for MINUTES=10 each, on the debug kernel (TESTS= BEDS= LANE= THREAD=)
+	@sh harness/needs.sh base build boot
+	@$(H)/run.py soak
+
 check: ## all that needs no VM: patches, mail, style, header, documents, planner, harness
 	@sh harness/needs.sh base build check
 	@$(H)/check.py $(STEPS)
@@ -40,4 +44,4 @@ base: ## unpack the base into build/linux
 clean: ## remove what was built; build/linux, where you work, stays
 	@$(H)/clean.py
 
-.PHONY: help demo test check check-series mail series split base clean
+.PHONY: help demo test soak check check-series mail series split base clean

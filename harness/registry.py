@@ -14,6 +14,7 @@ class Test:
     proves: str = ''
     args: tuple = ()
     base: str = 'none'
+    soak: int = 0
     skip: dict = dataclasses.field(default_factory=dict)
     binary: str = ''
 
@@ -53,6 +54,12 @@ def select(registry, names):
     if unknown:
         raise Failure(f'TESTS= names {", ".join(sorted(unknown))}, which harness/tests.toml lacks.')
     return [test for test in registry.tests if not names or test.name in names]
+
+
+def soaked(test, seconds, slower):
+    """The test as `make soak` runs it: for so many seconds, by its own clock, and on the series only."""
+    return dataclasses.replace(test, args=(*test.args, '-t', str(max(1, seconds // test.soak))), base='none',
+                               timeout=(2 * seconds + 600) // slower)
 
 
 def binaries(registry):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Plan the VMs of `make test` and `make demo`, run as many at a time as there are CPUs, and report."""
+"""Plan the VMs of `make test`, `make soak` and `make demo`, run as many at a time as there are CPUs, and report."""
 import concurrent.futures
 import os
 import re
@@ -140,19 +140,33 @@ def kernels_of(lane, with_base):
     return found
 
 
-def test():
-    reg, lane = registry.load(), os.environ.get('LANE') or 'debian'
-    if lane not in reg.lanes:
-        raise Failure(f'LANE= is one of {", ".join(reg.lanes)}.')
+def wanted_tests(reg, kind):
+    """The tests that the command line asks for, on the beds it asks for."""
     tests = registry.select(reg, (os.environ.get('TESTS') or '').split())
     beds = (os.environ.get('BEDS') or '').split() or list(reg.beds)
-    tests = [registry.dataclasses.replace(t, beds=tuple(b for b in t.beds if b in beds)) for t in tests]
+    if set(beds) - set(reg.beds):
+        raise Failure(f'BEDS= are of {", ".join(reg.beds)}.')
+    tests = [test for test in tests if kind == 'test' or test.soak]
+    return [registry.dataclasses.replace(t, beds=tuple(b for b in t.beds if b in beds)) for t in tests]
+
+
+def test(kind):
+    """`make test`, or `make soak`: what can be run for long, on the series alone."""
+    reg, lane = registry.load(), os.environ.get('LANE') or ('debian' if kind == 'test' else 'debug')
+    if lane not in reg.lanes:
+        raise Failure(f'LANE= is one of {", ".join(reg.lanes)}.')
+    tests, with_base = wanted_tests(reg, kind), kind == 'test' and (os.environ.get('BASE_TOO') or '1') == '1'
+    if kind == 'soak':
+        seconds = 60 * int(os.environ.get('MINUTES') or 10)
+        tests = [registry.soaked(t, seconds, reg.lanes[lane]['slower']) for t in tests]
     tree = series.compose()
     binaries = selftests.build(tree, registry.binaries(reg))
-    kernels = kernels_of(lane, (os.environ.get('BASE_TOO') or '1') == '1')
+    kernels = kernels_of(lane, with_base)
     jobs = [job for where in kernels for job in
             jobs_of(allow_base_skips(tests, where), reg, {where: kernels[where]}, binaries, lane)]
     done = run_jobs(jobs)
+    if kind == 'soak':
+        say('\n'.join(f'{label(job)}\n    {verdicts[0].output.strip()}' for job, verdicts in done))
     return summary(done, list(compare_with_base(done)))
 
 
@@ -175,9 +189,9 @@ def demo():
 
 
 def run(args):
-    if args not in (['test'], ['demo']):
-        raise Failure('usage: run.py test | demo')
-    return test() if args == ['test'] else demo()
+    if args not in (['test'], ['soak'], ['demo']):
+        raise Failure('usage: run.py test | soak | demo')
+    return demo() if args == ['demo'] else test(*args)
 
 
 if __name__ == '__main__':
