@@ -34,8 +34,9 @@ struct kvm_memslot_list_stats {
 
 /*
  * Return 0 or a negative errno if this VM can't go from @old (NULL: none) to
- * @new (NULL: deleted).  Must neither allocate nor change anything, and look at
- * nothing but base, size, address and flags of @new.
+ * @new (NULL: deleted).  They have an id, or else a range of gfns, in common.  Must
+ * neither allocate nor change anything, and look at nothing but id, base, size,
+ * address and flags of @new.
  */
 int kvm_arch_check_memslot_change(struct kvm *kvm,
 				  const struct kvm_memory_slot *old,
@@ -49,12 +50,13 @@ void kvm_arch_zap_all_for_memslots(struct kvm *kvm);
 
 /*
  * Drop every mapping that covers a gfn in [@start, @end), which lies in @slot, in
- * invalid roots too.  Return whether TLBs have to be flushed before mmu_lock, held
- * for writing, is released.  With @may_yield mmu_lock may be released meanwhile.
- * Add the number of pages that were mapped to @zapped.
+ * invalid roots too, but for what kvm_arch_zap_shadow_pages() drops.  Return
+ * whether TLBs have to be flushed before mmu_lock, held for writing, is released;
+ * @flush says whether they had to before.  With @may_yield mmu_lock may be released
+ * meanwhile.  Add the number of pages that were mapped to @zapped.
  */
 bool kvm_arch_zap_memslot_range(struct kvm *kvm, struct kvm_memory_slot *slot,
-				gfn_t start, gfn_t end, bool may_yield,
+				gfn_t start, gfn_t end, bool may_yield, bool flush,
 				u64 *zapped);
 
 /*

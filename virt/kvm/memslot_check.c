@@ -99,14 +99,15 @@ static int kvm_check_gmem_entry(struct kvm_memslot_list *list,
 				const struct kvm_memory_slot *old,
 				const struct kvm_memory_slot *new)
 {
-	if (old && new && ((old->flags | new->flags) & KVM_MEM_GUEST_MEMFD))
-		return -EOPNOTSUPP;
+	int r = 0;
 
-	if (!new || !(new->flags & KVM_MEM_GUEST_MEMFD))
-		return 0;
+	if (new && (new->flags & KVM_MEM_GUEST_MEMFD))
+		r = kvm_gmem_check_bind(list->kvm, e->guest_memfd,
+					e->guest_memfd_offset, new->npages);
 
-	return kvm_gmem_check_bind(list->kvm, e->guest_memfd,
-				   e->guest_memfd_offset, new->npages);
+	if (!r && old && new && ((old->flags | new->flags) & KVM_MEM_GUEST_MEMFD))
+		r = -EOPNOTSUPP;
+	return r;
 }
 
 static int kvm_check_entry(struct kvm_memslot_list *list, u32 i)
@@ -141,7 +142,7 @@ static int kvm_check_entry(struct kvm_memslot_list *list, u32 i)
 	 * Names of pages in a dirty ring would change their meaning, and the
 	 * ring has no place for what leaves.
 	 */
-	if (list->kvm->dirty_ring_size && change->old &&
+	if (list->ring && change->old &&
 	    kvm_slot_dirty_track_enabled(change->old))
 		return -EOPNOTSUPP;
 
@@ -263,6 +264,20 @@ static int kvm_check_overlap(struct kvm_memslot_list *list)
 	return -EEXIST;
 }
 
+/* What kvm_check_entry() does for the two states of one id, for two ids. */
+static int kvm_check_successor(struct kvm_memslot_list *list,
+			       const struct kvm_plan_run *run)
+{
+	struct kvm_memory_slot new;
+
+	/* A binding is looked up by gfn as long as the old slot exists. */
+	if (run->old->flags & run->new->flags & KVM_MEM_GUEST_MEMFD)
+		return -EOPNOTSUPP;
+
+	kvm_entry_to_memslot(list, &list->entries[run->new->index], &new);
+	return kvm_arch_check_memslot_change(list->kvm, kvm_run_old_slot(list, run), &new);
+}
+
 /*
  * Note what happens to each replaced slot, and refuse to lose dirty bits:
  * *never-lost*.
@@ -272,13 +287,15 @@ static int kvm_check_runs(struct kvm_memslot_list *list)
 	bool discard = list->head.flags & KVM_MEMORY_REGION_LIST_DISCARD_DIRTY;
 	struct kvm_memslot_change *change;
 	struct kvm_plan_run run;
+	int r;
 
 	kvm_for_each_plan_run(run, &list->plan) {
-		/* A binding is looked up by gfn as long as the old slot exists. */
-		if (run.old && run.new &&
-		    (run.old->flags & run.new->flags & KVM_MEM_GUEST_MEMFD)) {
-			list->error_index = run.new->index;
-			return -EOPNOTSUPP;
+		if (run.old && run.new && run.old->index != run.new->index) {
+			r = kvm_check_successor(list, &run);
+			if (r) {
+				list->error_index = run.new->index;
+				return r;
+			}
 		}
 
 		if (kvm_run_zapped(&run))
@@ -307,13 +324,10 @@ static int kvm_check_runs(struct kvm_memslot_list *list)
 /* Results are written after the point of no return, so they must not collide. */
 static int kvm_check_result_overlap(struct kvm_memslot_list *list)
 {
-	struct kvm_plan_slot *buffers;
+	/* Until the plan is built, this is scratch space. */
+	struct kvm_plan_slot *buffers = list->plan_old;
 	const struct kvm_plan_slot *hit;
 	u32 i, nr = 0;
-
-	buffers = kvmalloc_array(list->head.nent, sizeof(*buffers), GFP_KERNEL_ACCOUNT);
-	if (!buffers)
-		return -ENOMEM;
 
 	for (i = 0; i < list->head.nent; i++) {
 		if (!list->changes[i].result_bytes)
@@ -327,11 +341,24 @@ static int kvm_check_result_overlap(struct kvm_memslot_list *list)
 	}
 	kvm_plan_sort(buffers, nr);
 	hit = kvm_plan_find_overlap(buffers, nr);
-	if (hit)
-		list->error_index = hit->index;
-	kvfree(buffers);
+	if (!hit)
+		return 0;
 
-	return hit ? -EINVAL : 0;
+	list->error_index = hit->index;
+	return -EINVAL;
+}
+
+/*
+ * Userspace can enable manual protection, and a ring as long as there is no vCPU,
+ * at any time.  Don't let two parts of a call see two modes.
+ */
+static void kvm_sample_dirty_tracking(struct kvm_memslot_list *list)
+{
+	struct kvm *kvm = list->kvm;
+
+	list->ring = READ_ONCE(kvm->dirty_ring_size);
+	list->use_bitmap = !list->ring || kvm->dirty_ring_with_bitmap;
+	list->init_set = list->use_bitmap && kvm_dirty_log_manual_protect_and_init_set(kvm);
 }
 
 int kvm_check_memslot_list(struct kvm_memslot_list *list)
@@ -340,11 +367,17 @@ int kvm_check_memslot_list(struct kvm_memslot_list *list)
 
 	lockdep_assert_held(&list->kvm->slots_lock);
 
+	kvm_sample_dirty_tracking(list);
+
 	r = kvm_check_entries(list);
 	if (r)
 		return r;
 
 	r = kvm_check_ids(list);
+	if (r)
+		return r;
+
+	r = kvm_check_result_overlap(list);
 	if (r)
 		return r;
 
@@ -359,9 +392,5 @@ int kvm_check_memslot_list(struct kvm_memslot_list *list)
 	if (r)
 		return r;
 
-	r = kvm_check_runs(list);
-	if (r)
-		return r;
-
-	return kvm_check_result_overlap(list);
+	return kvm_check_runs(list);
 }

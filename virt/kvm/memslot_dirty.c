@@ -114,16 +114,19 @@ int kvm_prepare_dirty_bitmaps(struct kvm_memslot_list *list)
 	struct kvm_plan_run run;
 	u32 i;
 
-	if (!kvm_use_dirty_bitmap(list->kvm))
+	if (!list->use_bitmap)
 		return 0;
 
 	for (i = 0; i < list->plan.nr_new; i++) {
-		struct kvm_memory_slot *new = list->changes[list->plan.new[i].index].new;
+		u32 index = list->plan.new[i].index;
+		struct kvm_memory_slot *new = list->changes[index].new;
 
 		if (!kvm_slot_dirty_track_enabled(new) || new->dirty_bitmap)
 			continue;
-		if (kvm_alloc_dirty_bitmap(new))
+		if (kvm_alloc_dirty_bitmap(new)) {
+			list->error_index = index;
 			return -ENOMEM;
+		}
 		cond_resched();
 	}
 
@@ -151,7 +154,7 @@ void kvm_open_leaving_memslots(struct kvm_memslot_list *list,
 	struct kvm *kvm = list->kvm;
 
 	raw_spin_lock(&kvm->leaving_lock);
-	kvm->leaving[list->head.as_id] = old;
+	WRITE_ONCE(kvm->leaving[list->head.as_id], old);
 	raw_spin_unlock(&kvm->leaving_lock);
 }
 
@@ -161,7 +164,7 @@ void kvm_close_leaving_memslots(struct kvm_memslot_list *list)
 	struct kvm *kvm = list->kvm;
 
 	raw_spin_lock(&kvm->leaving_lock);
-	kvm->leaving[list->head.as_id] = NULL;
+	WRITE_ONCE(kvm->leaving[list->head.as_id], NULL);
 	raw_spin_unlock(&kvm->leaving_lock);
 }
 
@@ -179,6 +182,10 @@ void kvm_mark_leaving_page_dirty(struct kvm *kvm, int as_id, gfn_t gfn)
 	 * set must not miss the old one.
 	 */
 	smp_rmb();
+
+	/* Updates that have no use for it, don't make vCPUs wait for each other. */
+	if (!READ_ONCE(kvm->leaving[as_id]))
+		return;
 
 	raw_spin_lock(&kvm->leaving_lock);
 	if (kvm->leaving[as_id]) {

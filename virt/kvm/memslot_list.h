@@ -58,7 +58,10 @@ struct kvm_memslot_list {
 	int nr_logging;
 	bool zaps;
 	bool leaves_log;
-	/* The value of manual_dirty_log_protect for the whole call. */
+
+	/* How dirty pages are tracked, see kvm_sample_dirty_tracking(). */
+	bool ring;
+	bool use_bitmap;
 	bool init_set;
 
 	/* Set under slots_arch_lock: zap what refers to memslots, too. */

@@ -9,8 +9,8 @@
  * objects that nobody can reach, or drops mappings that can be faulted in again;
  * what comes after it cannot fail.
  *
- * A slot that keeps base, size and address takes over the arch metadata of the
- * old one, and its dirty bitmap if both log.  Such pairs are found by range and
+ * A slot that keeps base, size, address and READONLY takes over the arch metadata
+ * of the old one, and its dirty bitmap if both log.  Such pairs are found by range and
  * not by id, i.e. renaming a slot is as cheap as changing its flags.
  *
  * Runs under slots_lock.  kvm_replace_memslots() takes slots_arch_lock, because
@@ -34,8 +34,10 @@ static int kvm_alloc_new_memslots(struct kvm_memslot_list *list)
 		struct kvm_memory_slot *new;
 
 		new = kzalloc(sizeof(*new), GFP_KERNEL_ACCOUNT);
-		if (!new)
+		if (!new) {
+			list->error_index = index;
 			return -ENOMEM;
+		}
 
 		kvm_entry_to_memslot(list, &list->entries[index], new);
 		list->changes[index].new = new;
@@ -44,10 +46,14 @@ static int kvm_alloc_new_memslots(struct kvm_memslot_list *list)
 	return 0;
 }
 
-/* Same range, same address: nothing in the metadata depends on the rest. */
+/*
+ * Same range, same mappings: nothing in the metadata depends on the rest.  Of
+ * memslots of which anything is zapped nothing is shared, i.e. what refers to
+ * their metadata goes by kvm_arch_zap_shadow_pages() and not by range.
+ */
 static bool kvm_run_is_shared(const struct kvm_plan_run *run)
 {
-	return run->old && run->new && kvm_run_same_page(run) &&
+	return kvm_run_kept(run) &&
 	       run->old->gfn == run->new->gfn &&
 	       run->old->npages == run->new->npages &&
 	       !((run->old->flags | run->new->flags) & KVM_MEM_GUEST_MEMFD);
@@ -344,9 +350,6 @@ static void kvm_commit_memslots(struct kvm_memslot_list *list)
 			kvm_gmem_unbind(change->old);
 	}
 	kvm_arch_memslots_committed(kvm);
-	if (list->zaps)
-		kvm_arch_guest_memory_reclaimed(kvm);
-
 	kvm_count_changes(list);
 }
 
@@ -357,9 +360,6 @@ int kvm_replace_memslots(struct kvm_memslot_list *list)
 	int r;
 
 	lockdep_assert_held(&kvm->slots_lock);
-
-	/* Can change at any time, but must not during the call. */
-	list->init_set = kvm_dirty_log_manual_protect_and_init_set(kvm);
 
 	mutex_lock(&kvm->slots_arch_lock);
 	r = kvm_prepare_memslots(list);

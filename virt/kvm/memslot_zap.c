@@ -28,6 +28,24 @@
 /* The largest range that one mapping, other than of an old layout, covers. */
 #define KVM_MAX_MAPPING_PAGES	(PUD_SIZE >> PAGE_SHIFT)
 
+/*
+ * Yield between runs, the walk of a single one yields only after it has made
+ * progress.  Pages of what was zapped can be freed as soon as mmu_lock is dropped.
+ */
+static bool kvm_zap_yield(struct kvm *kvm, bool flush)
+	__must_hold(&kvm->mmu_lock)
+{
+	if (!need_resched())
+		return flush;
+
+	if (flush)
+		kvm_flush_remote_tlbs(kvm);
+	KVM_MMU_UNLOCK(kvm);
+	cond_resched();
+	KVM_MMU_LOCK(kvm);
+	return false;
+}
+
 static bool kvm_zap_runs(struct kvm_memslot_list *list, bool may_yield)
 {
 	struct kvm_plan_run run;
@@ -37,10 +55,12 @@ static bool kvm_zap_runs(struct kvm_memslot_list *list, bool may_yield)
 		if (!kvm_run_zapped(&run))
 			continue;
 
-		flush |= kvm_arch_zap_memslot_range(list->kvm,
-						    kvm_run_old_slot(list, &run),
-						    run.start, run.end, may_yield,
-						    &list->stats.zapped_pages);
+		flush = kvm_arch_zap_memslot_range(list->kvm,
+						   kvm_run_old_slot(list, &run),
+						   run.start, run.end, may_yield,
+						   flush, &list->stats.zapped_pages);
+		if (may_yield)
+			flush = kvm_zap_yield(list->kvm, flush);
 	}
 	return flush;
 }
@@ -104,6 +124,10 @@ void kvm_zap_replaced_memslots(struct kvm_memslot_list *list)
 	if (kvm_zap_runs(list, true))
 		kvm_flush_remote_tlbs(kvm);
 	KVM_MMU_UNLOCK(kvm);
+
+	/* As in kvm_zap_final(). */
+	if (list->zaps)
+		kvm_arch_guest_memory_reclaimed(kvm);
 }
 
 /*
@@ -129,6 +153,7 @@ static bool kvm_zap_straddlers(struct kvm_memslot_list *list)
 /* In the section of mmu_lock that publishes, i.e. without yielding. */
 void kvm_zap_final(struct kvm_memslot_list *list)
 {
+	u64 zapped = list->stats.zapped_pages;
 	bool flush;
 
 	flush = kvm_zap_runs(list, false);
@@ -142,4 +167,11 @@ void kvm_zap_final(struct kvm_memslot_list *list)
 	 */
 	if (flush)
 		kvm_flush_remote_tlbs(list->kvm);
+
+	/*
+	 * Not after the publication either, an MMU notifier would no longer find
+	 * the pages that go, and their new owner may have written them by then.
+	 */
+	if (list->zaps && list->stats.zapped_pages != zapped)
+		kvm_arch_guest_memory_reclaimed(list->kvm);
 }

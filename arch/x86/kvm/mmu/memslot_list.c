@@ -35,11 +35,12 @@ int kvm_arch_check_memslot_change(struct kvm *kvm,
 
 	/*
 	 * External users of write tracking hold counts per gfn in the memslot,
-	 * and are told about nothing but whole memslots that go.
+	 * and are told about nothing but whole memslots that go, after others
+	 * would have taken their place.
 	 */
 	if (old && new && kvm_page_track_has_external_user(kvm) &&
-	    (old->base_gfn != new->base_gfn || old->npages != new->npages ||
-	     old->userspace_addr != new->userspace_addr))
+	    (old->id != new->id || old->base_gfn != new->base_gfn ||
+	     old->npages != new->npages || old->userspace_addr != new->userspace_addr))
 		return -EOPNOTSUPP;
 
 	return 0;
@@ -78,24 +79,16 @@ static u64 kvm_nr_unmapped_pages(struct kvm *kvm, u64 before)
 }
 
 bool kvm_arch_zap_memslot_range(struct kvm *kvm, struct kvm_memory_slot *slot,
-				gfn_t start, gfn_t end, bool may_yield,
+				gfn_t start, gfn_t end, bool may_yield, bool flush,
 				u64 *zapped)
 {
-	bool flush = false;
-	u64 before;
-
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	if (kvm_memslots_have_rmaps(kvm)) {
-		before = kvm_nr_mapped_pages(kvm);
-		flush = kvm_rmap_zap_memslot_range(kvm, slot, start, end, may_yield);
-		*zapped += kvm_nr_unmapped_pages(kvm, before);
-	}
+	if (!tdp_mmu_enabled)
+		return flush;
 
-	if (tdp_mmu_enabled)
-		flush = kvm_tdp_mmu_zap_range(kvm, slot->as_id, start, end,
-					      may_yield, flush, zapped);
-	return flush;
+	return kvm_tdp_mmu_zap_range(kvm, slot->as_id, start, end, may_yield, flush,
+				     zapped);
 }
 
 bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
@@ -132,13 +125,22 @@ void kvm_arch_zap_shadow_pages(struct kvm *kvm, bool may_yield, u64 *zapped)
 
 void kvm_arch_dirty_logging_toggled(struct kvm *kvm)
 {
+	if (!kvm_x86_ops.cpu_dirty_log_size)
+		return;
+
+	/*
+	 * Store nr_memslots_dirty_logging before reading online_vcpus.  Pairs
+	 * with atomic_inc() in kvm_vm_ioctl_create_vcpu(): a vCPU that is not
+	 * seen here must see the new number when it is first run.
+	 */
+	smp_mb();
+
 	/*
 	 * Waits until each vCPU has left the guest, i.e. it will look at
 	 * nr_memslots_dirty_logging before it writes to a page that is armed
 	 * from here on.
 	 */
-	if (kvm_x86_ops.cpu_dirty_log_size)
-		kvm_make_all_cpus_request(kvm, KVM_REQ_UPDATE_CPU_DIRTY_LOGGING);
+	kvm_make_all_cpus_request(kvm, KVM_REQ_UPDATE_CPU_DIRTY_LOGGING);
 }
 
 void kvm_arch_start_dirty_log(struct kvm *kvm, const struct kvm_memory_slot *new)
