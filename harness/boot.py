@@ -147,7 +147,8 @@ def boot(job):
     limit = BOOT_SECONDS * job.slower + sum((test.timeout + 5) * job.slower for test in job.tests)
     ended = wait(job.label, argv, place, limit)
     result = judge.Boot(nonce, names, read(place / 'channel'), read(place / 'console'), ended,
-                        {test.name: True for test in job.tests if job.bed['name'] in test.skip})
+                        {test.name: True for test in job.tests if job.bed['name'] in test.skip},
+                        {test.name: test.left_out.get(job.bed['name'], ()) for test in job.tests})
     verdicts = judge.judge(result)
     if all(verdict.word != 'FAIL' for verdict in verdicts):
         (place / 'initramfs').unlink()

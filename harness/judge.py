@@ -41,6 +41,7 @@ class Boot:
     console: str
     ended: str          # 'powered off', 'timeout', or why QEMU failed
     may_skip: dict = dataclasses.field(default_factory=dict)
+    may_leave_out: dict = dataclasses.field(default_factory=dict)   # {name: what it may say it leaves out}
 
 
 def results(boot):
@@ -83,6 +84,12 @@ def said(lines):
                      and not re.match(r'# (begin|end) ', line)).strip('\n')
 
 
+def left_out(lines, allowed):
+    """The first part that a test says it leaves out though the registry does not allow it, or ''."""
+    said_so = [line.removeprefix('Left out: ') for line in lines if line.startswith('Left out: ')]
+    return next((text for text in said_so if not any(text.startswith(part) for part in allowed)), '')
+
+
 def one(name, got, boot, lines):
     word, seconds, _, why = got or ('fail', 0, name, f'no result; the VM ended: {boot.ended}')
     complaint = splat(lines)
@@ -90,6 +97,8 @@ def one(name, got, boot, lines):
         word, why = 'fail', f'kernel: {complaint}'
     elif word == 'skip' and name not in boot.may_skip:
         word, why = 'fail', 'skipped, which the registry does not allow'
+    elif word == 'pass' and left_out(lines, boot.may_leave_out.get(name, ())):
+        word, why = 'fail', f'left out: {left_out(lines, boot.may_leave_out.get(name, ()))}'
     return Verdict(name, word.upper(), why, int(seconds), said(lines))
 
 

@@ -15,7 +15,9 @@ class Test:
     args: tuple = ()
     base: str = 'none'
     soak: int = 0
+    fails: str = ''
     skip: dict = dataclasses.field(default_factory=dict)
+    left_out: dict = dataclasses.field(default_factory=dict)
     binary: str = ''
 
     @property
@@ -33,7 +35,9 @@ class Registry:
 
 def test_of(entry, beds):
     known = {field.name for field in dataclasses.fields(Test)}
-    strange = set(entry) - known | set(entry.get('beds', ())) - set(beds) | set(entry.get('skip', {})) - set(beds)
+    strange = set(entry) - known
+    for field in ('beds', 'skip', 'left_out'):
+        strange |= set(entry.get(field, ())) - set(beds)
     if strange:
         raise Failure(f'harness/tests.toml, {entry.get("name")}: unknown {", ".join(sorted(strange))}.')
     return Test(**{**entry, 'beds': tuple(entry['beds']), 'args': tuple(entry.get('args', ()))})

@@ -32,6 +32,14 @@ class Recorded(unittest.TestCase):
             if kind != 'pass':
                 self.assertIn('FAIL', words(recorded(kind)).values(), kind)
 
+    def test_what_a_test_leaves_out_has_to_be_allowed(self):
+        boot = recorded('pass')
+        name = boot.plan[0]
+        console = boot.console.replace(f'# begin {name}', f'# begin {name}\nLeft out: huge pages, none here', 1)
+        boot = dataclasses.replace(boot, console=console)
+        self.assertEqual(why(boot, name), 'left out: huge pages, none here')
+        self.assertEqual(words(dataclasses.replace(boot, may_leave_out={name: ['huge pages']}))[name], 'PASS')
+
     def test_panic_fails_the_test_and_those_after_it(self):
         got = words(recorded('panic'))
         self.assertEqual([got[name] for name in ('before', 'misbehave', 'after', 'boot')],

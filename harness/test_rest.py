@@ -51,6 +51,7 @@ class Parts(unittest.TestCase):
         reg = registry.load()
         for test in reg.tests:
             self.assertTrue(test.proves and test.beds and test.base in ('same', 'skip', 'fail', 'none'), test.name)
+            self.assertEqual(test.base == 'fail', bool(test.fails), test.name)
 
     def test_registry_refuses_unknown_fields(self):
         with self.assertRaisesRegex(util.Failure, 'unknown colour'):
@@ -71,9 +72,12 @@ class Parts(unittest.TestCase):
         self.assertEqual(self.difference('PASS', 'PASS', 'fail'), [])
 
     def test_a_test_of_a_fix_has_to_fail_without_it(self):
-        def words(*got):
-            verdicts = [judge.Verdict(name, word) for name, word in zip(('t', 'unload', 'boot'), got)]
-            return [verdict.word for verdict in run.without_the_fix(verdicts)]
+        test = registry.Test('t', ('npt',), 1, base='fail', fails='signal 14')
+
+        def words(*got, why='signal 14'):
+            verdicts = [judge.Verdict(name, word, why) for name, word in zip(('t', 'unload', 'boot'), got)]
+            return [verdict.word for verdict in run.without_the_fix(test, verdicts)]
+        self.assertEqual(words('FAIL', 'PASS', 'PASS', why='exit status 127'), ['FAIL', 'PASS', 'PASS'])
         self.assertEqual(words('FAIL', 'PASS', 'PASS'), ['PASS'])
         self.assertEqual(words('PASS', 'PASS', 'PASS'), ['FAIL', 'PASS', 'PASS'])
         self.assertEqual(words('FAIL', 'PASS', 'FAIL'), ['FAIL', 'PASS', 'FAIL'])
