@@ -31,7 +31,8 @@
  *
  * Locks, outermost first::
  *
- *	slots_lock			the whole call but copies from and to the user
+ *	slots_lock			from the checks to the commit, i.e. neither while
+ *					the argument nor while results are copied
  *	  slots_arch_lock		from prepare to the publication
  *	    mn_invalidate_lock		publication
  *	      mmu_lock (write)		zapping, publication

@@ -11,9 +11,9 @@
  * kvm_zap_replaced_memslots() makes it cheap.  It does the bulk of the work in
  * sections that yield, first without disturbing anybody, then once more with page
  * faults on the affected gfns held off by mmu_invalidate_in_progress, so that
- * little can have come back.  The gate closes before it could be held across a
- * grace period; loops that retry inside of SRCU read-side sections would never
- * let one end.
+ * little can have come back.  This gate is up until the publication, i.e. also while
+ * that waits for MMU notifiers that have begun, but it must not be up across a grace
+ * period: loops that retry inside of SRCU read-side sections would never let it end.
  *
  * mmu_lock is taken here by kvm_zap_replaced_memslots(), and held by the caller
  * of kvm_zap_final().

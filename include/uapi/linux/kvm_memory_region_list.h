@@ -8,18 +8,20 @@
  * DOC: errors of KVM_SET_USER_MEMORY_REGION_LIST
  *
  * A call that fails changes nothing: not the layout, the memslot generation,
- * a dirty log or any accounting.  Checks come in the order header, array, each
+ * a dirty log or the accounting of memory.  Checks come in the order header, array, each
  * entry by ascending index, then entries against each other and the layout.
  *
  * * EINVAL: Malformed.  An unknown flag or one that this VM does not support, a
  *   non-zero reserved field, a misaligned or wrapping address or size, more
  *   pages than KVM allows a slot, a slot or address space id out of range, an id
  *   that stands twice, a dirty_bitmap for a slot that did not log or that is too
- *   small, overlapping dirty_bitmap buffers, or dirty bits that would be dropped
- *   without KVM_MEMORY_REGION_LIST_DISCARD_DIRTY.
+ *   small, a dirty_bitmap_size without dirty_bitmap, overlapping dirty_bitmap
+ *   buffers, or dirty bits that would be dropped without
+ *   KVM_MEMORY_REGION_LIST_DISCARD_DIRTY.
  * * E2BIG: nent is above the value of KVM_CAP_USER_MEMORY_REGION_LIST.
  * * ENOENT: An entry deletes a slot that does not exist.
- * * EEXIST: The final layout overlaps itself or a slot that stays.
+ * * EEXIST: The final layout overlaps itself or a slot that stays, slots that KVM
+ *   uses internally included.
  * * EFAULT: The argument or a dirty_bitmap buffer is not accessible.
  * * ENOMEM: An allocation failed.
  * * EOPNOTSUPP: Well formed, but not possible for this VM and layout.  Never a
