@@ -138,12 +138,11 @@ static int kvm_check_entry(struct kvm_memslot_list *list, u32 i)
 			return 0;
 	}
 
-	/*
-	 * Names of pages in a dirty ring would change their meaning, and the
-	 * ring has no place for what leaves.
-	 */
-	if (list->ring && change->old &&
-	    kvm_slot_dirty_track_enabled(change->old))
+	/* In a dirty ring, id and offset name a page, for ever. */
+	if (list->ring && new && change->old &&
+	    kvm_slot_dirty_track_enabled(change->old) &&
+	    (new->base_gfn != change->old->base_gfn ||
+	     new->userspace_addr != change->old->userspace_addr))
 		return -EOPNOTSUPP;
 
 	r = kvm_check_gmem_entry(list, e, change->old, new);
@@ -314,8 +313,14 @@ static int kvm_check_runs(struct kvm_memslot_list *list)
 		if (!kvm_run_kept(&run))
 			continue;
 
+		/*
+		 * A page with a new name in the dirty ring starts anew: what is
+		 * in the ring has the old name, which is no longer reset.
+		 */
 		change = &list->changes[run.new->index];
 		change->starts_log |= kvm_run_enters_log(&run);
+		change->starts_log |= list->ring && kvm_run_stays_logged(&run) &&
+				      run.old->index != run.new->index;
 		change->stops_log |= kvm_run_leaves_log(&run);
 	}
 	return 0;

@@ -21,6 +21,12 @@
  * leaving_lock, because a late marker is in no SRCU read-side section that the
  * grace period waits for, i.e. the old set could vanish under it.
  *
+ * With a dirty ring there is nothing to move.  Entries have the name of the page,
+ * slot id and offset, in the layout in which it was marked.  No id that logs gets
+ * another base or address, so that old names do not change their meaning, and a
+ * page that gets another name is write-protected, or has its D bit cleared, before
+ * the call returns: the next write makes an entry with the new name.
+ *
  * The result is staged in the second half of the old bitmap, which is scratch
  * space, and copied out after slots_lock was dropped.
  */
@@ -170,11 +176,13 @@ void kvm_close_leaving_memslots(struct kvm_memslot_list *list)
 
 /*
  * Mark a page dirty in the set that is about to go.  The caller has seen a
- * generation with KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS.
+ * generation with KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS.  Return true if the page must
+ * not be marked in the active set, too: there is room for one entry in a ring.
  */
-void kvm_mark_leaving_page_dirty(struct kvm *kvm, int as_id, gfn_t gfn)
+bool kvm_mark_leaving_page_dirty(struct kvm *kvm, int as_id, gfn_t gfn)
 {
-	struct kvm_memory_slot *slot;
+	struct kvm_memory_slot *slot = NULL;
+	bool marked;
 
 	/*
 	 * Read kvm->leaving after the generation.  Pairs with
@@ -185,15 +193,18 @@ void kvm_mark_leaving_page_dirty(struct kvm *kvm, int as_id, gfn_t gfn)
 
 	/* Updates that have no use for it, don't make vCPUs wait for each other. */
 	if (!READ_ONCE(kvm->leaving[as_id]))
-		return;
+		return false;
 
 	raw_spin_lock(&kvm->leaving_lock);
-	if (kvm->leaving[as_id]) {
-		/* Not by last_used_slot, which belongs to readers of the set. */
+	/* Not by last_used_slot, which belongs to readers of the set. */
+	if (kvm->leaving[as_id])
 		slot = search_memslots(kvm->leaving[as_id], gfn, false);
+	marked = slot && kvm_slot_dirty_track_enabled(slot);
+	if (marked)
 		mark_page_dirty_in_slot(kvm, slot, gfn);
-	}
 	raw_spin_unlock(&kvm->leaving_lock);
+
+	return marked && kvm->dirty_ring_size;
 }
 
 static u64 kvm_transfer_run(unsigned long *dst, gfn_t dst_base,
@@ -216,7 +227,8 @@ void kvm_transfer_dirty_bits(struct kvm_memslot_list *list)
 
 	for (i = 0; i < list->plan.nr_old; i++) {
 		change = &list->changes[list->plan.old[i].index];
-		if (change->result_bytes && !change->old_bitmap_is_shared)
+		if (change->result_bytes && !change->old_bitmap_is_shared &&
+		    change->old->dirty_bitmap)
 			memset(kvm_second_dirty_bitmap(change->old), 0,
 			       kvm_dirty_bitmap_bytes(change->old));
 		cond_resched();
@@ -230,7 +242,8 @@ void kvm_transfer_dirty_bits(struct kvm_memslot_list *list)
 			continue;
 
 		change = &list->changes[run.old->index];
-		if (kvm_run_stays_logged(&run) && !change->old_bitmap_is_shared)
+		if (kvm_run_stays_logged(&run) && !change->old_bitmap_is_shared &&
+		    new->dirty_bitmap)
 			list->stats.dirty_kept +=
 				kvm_transfer_run(new->dirty_bitmap, new->base_gfn, old, &run);
 		else if (kvm_run_leaves_log(&run) && change->result_bytes)
@@ -253,8 +266,13 @@ u32 kvm_copy_dirty_results(struct kvm_memslot_list *list)
 		if (!bytes)
 			continue;
 
-		/* Nothing left the log; the slot itself may be gone by now. */
-		if (change->noop || change->old_bitmap_is_shared) {
+		/*
+		 * Nothing left the log, the slot itself may be gone by now.  Or
+		 * there is a ring, which has all that was written: nobody but
+		 * vCPUs writes.
+		 */
+		if (change->noop || change->old_bitmap_is_shared ||
+		    !change->old->dirty_bitmap) {
 			if (clear_user(to, bytes))
 				bad = min(bad, i);
 			continue;

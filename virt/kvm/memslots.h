@@ -28,15 +28,16 @@ void kvm_free_memslot(struct kvm *kvm, struct kvm_memory_slot *slot);
 #ifdef CONFIG_HAVE_KVM_MEMSLOT_LIST
 int kvm_vm_ioctl_set_memory_region_list(struct kvm *kvm,
 					struct kvm_userspace_memory_region_list __user *user);
-void kvm_mark_leaving_page_dirty(struct kvm *kvm, int as_id, gfn_t gfn);
+bool kvm_mark_leaving_page_dirty(struct kvm *kvm, int as_id, gfn_t gfn);
 
 static inline void kvm_init_memslot_list(struct kvm *kvm)
 {
 	raw_spin_lock_init(&kvm->leaving_lock);
 }
 #else
-static inline void kvm_mark_leaving_page_dirty(struct kvm *kvm, int as_id, gfn_t gfn)
+static inline bool kvm_mark_leaving_page_dirty(struct kvm *kvm, int as_id, gfn_t gfn)
 {
+	return false;
 }
 
 static inline void kvm_init_memslot_list(struct kvm *kvm)
