@@ -5,21 +5,25 @@
  * Proves that KVM_MEMORY_REGION_LIST_TEST_ONLY leaves nothing behind, that fields
  * of a delete that have no meaning are ignored, that a list can be in memory that
  * is written to while the call runs and yet never gets further than to one of the
- * states that its writer wrote, that 32-bit callers and 64-bit callers get the
- * same, that other processes get EIO and no answer, and that callers in parallel,
- * of this and of the old ioctls, serialise.
+ * states that its writer wrote, that signals neither end a call nor change what it
+ * does, that 32-bit callers and 64-bit callers get the same, that other processes
+ * get EIO and no answer, and that callers in parallel, of this and of the old
+ * ioctls, serialise.
  *
  * Does not prove: EIO of a VM that KVM killed; that each field is fetched once,
- * only that no run here saw two values of one.
+ * only that no run here saw two values of one (see also the result test).
  */
-#include <pthread.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
+#include "memory_region_list_lazy.h"
 #include "memory_region_list_state.h"
 
 #define RACE_LOOPS	1000
 #define PARALLEL_LOOPS	300
+#define SIGNAL_LOOPS	3000
+#define SIGNALS		100
 
 static void test_test_only(struct mrl_world *w)
 {
@@ -91,13 +95,13 @@ static void test_other_process(struct mrl_world *w)
 
 	list = mmap(NULL, MRL_PAGE_SIZE, PROT_READ | PROT_WRITE,
 		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	TEST_ASSERT(list != MAP_FAILED, "mmap() failed");
+	TEST_ASSERT(list != MAP_FAILED, "mmap(): wanted memory, got errno %d", errno);
 	list->nent = 1;
 	list->error_index = 0xbad;
 	list->entries[0].slot = MRL_PLAIN;
 
 	pid = fork();
-	TEST_ASSERT(pid >= 0, "fork() failed");
+	TEST_ASSERT(pid >= 0, "fork(): wanted a process, got errno %d", errno);
 	if (!pid)
 		_exit(__vm_ioctl(w->g.vm, KVM_SET_USER_MEMORY_REGION_LIST, list) ?
 		      errno : 0);
@@ -136,6 +140,7 @@ static bool has_compat(void)
 	int status;
 	pid_t pid = fork();
 
+	TEST_ASSERT(pid >= 0, "fork(): wanted a process, got errno %d", errno);
 	if (!pid) {
 		signal(SIGSEGV, SIG_DFL);
 		_exit(compat_call(COMPAT_GETPID, 0, 0, NULL) != getpid());
@@ -157,7 +162,7 @@ static void test_compat(struct mrl_world *w)
 	}
 	mem = mmap(NULL, MRL_PAGE_SIZE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-	TEST_ASSERT(mem != MAP_FAILED, "mmap() failed");
+	TEST_ASSERT(mem != MAP_FAILED, "mmap(): wanted memory, got errno %d", errno);
 	l.list = mem;
 
 	/* One slot per half of the address space: no field is cut. */
@@ -223,19 +228,24 @@ static void race(struct mrl_world *w, struct mrl *l, struct flip f, int err,
 		 uint64_t a, uint64_t b, const char *what)
 {
 	uint64_t took[3] = {};
+	uint64_t *other = err ? &took[2] : &took[1];
+	time_t end = time(NULL) + MRL_PATIENCE;
 	pthread_t thread;
 	int i, r;
 
 	*f.word = f.a;
-	pthread_create(&thread, NULL, flip_thread, &f);
-	for (i = 0; i < RACE_LOOPS; i++) {
+	thread = mrl_thread(flip_thread, &f);
+	for (i = 0; i < RACE_LOOPS || !took[0] || !*other; i++) {
 		struct mrl del = mrl_alloc(2);
 		uint64_t pages = 0;
 		int p;
 
+		TEST_ASSERT(time(NULL) < end,
+			    "%s: wanted some of both values, got %lu and %lu in %u calls", what,
+			    took[0], *other, i);
 		r = __mrl_apply(w->g.vm, l);
-		TEST_ASSERT(!r || errno == err, "%s: wanted 0 or errno %d, got %d",
-			    what, err, errno);
+		TEST_ASSERT(!r || errno == err, "%s: wanted 0 or errno %d, got %d, errno %d",
+			    what, err, r, errno);
 		for (p = 40; p < 48; p += 4)
 			pages |= (uint64_t)mrl_page_occupied(w->g.vm, 0, MRL_UNUSED_ID, p) << p;
 		for (p = 6; p <= 7; p++) {
@@ -321,7 +331,7 @@ static void test_parallel(struct mrl_world *w)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(p); i++)
-		pthread_create(&threads[i], NULL, parallel_thread, &p[i]);
+		threads[i] = mrl_thread(parallel_thread, &p[i]);
 	for (i = 0; i < ARRAY_SIZE(p); i++)
 		pthread_join(threads[i], NULL);
 
@@ -330,6 +340,55 @@ static void test_parallel(struct mrl_world *w)
 		    "Parallel: wanted %u calls, 0 failed, got %lu, %lu",
 		    2 * PARALLEL_LOOPS, before.calls, before.failed);
 	mrl_world_restored(w, "parallel calls");
+}
+
+/* Signals, and those that came during a call. */
+static uint32_t nr_signals, nr_hits;
+static bool in_call;
+
+static void count_signal(int sig)
+{
+	nr_signals++;
+	nr_hits += READ_ONCE(in_call);
+}
+
+/* No signal may end a call: neither with EINTR, nor half way. */
+static void test_signals(struct mrl_world *w)
+{
+	struct itimerval timer = { { 0, 1000 }, { 0, 1000 } };
+	struct sigaction sa = { .sa_handler = count_signal };
+	struct mrl l[2] = { mrl_alloc(1), mrl_alloc(1) };
+	time_t end = time(NULL) + MRL_PATIENCE;
+	uint32_t i;
+	bool exists;
+	int r;
+
+	mrl_set(&l[0], MRL_FREE_ID, KVM_MEM_LOG_DIRTY_PAGES, MRL_GPA(40), MRL_SIZE(4),
+		(void *)MRL_HVA(40));
+	mrl_result(mrl_delete(&l[1], MRL_FREE_ID), (void *)MRL_RESULT_RW, 8);
+	sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &timer, NULL);
+
+	for (i = 0; i < SIGNAL_LOOPS || nr_hits < SIGNALS || i % 2; i++) {
+		WRITE_ONCE(in_call, true);
+		r = __mrl_apply(w->g.vm, &l[i % 2]);
+		WRITE_ONCE(in_call, false);
+		TEST_ASSERT(!r, "Signals: call %u: wanted 0, got %d, errno %d", i, r, errno);
+		exists = mrl_slot_exists(w->g.vm, 0, MRL_FREE_ID);
+		TEST_ASSERT(exists == !(i % 2),
+			    "Signals: call %u: wanted slot %u to exist %u, got %u", i,
+			    MRL_FREE_ID, !(i % 2), exists);
+		TEST_ASSERT(time(NULL) < end, "Signals: wanted %u in %u calls, got %u in %u",
+			    SIGNALS, SIGNAL_LOOPS, nr_hits, i);
+	}
+	timer = (struct itimerval) {};
+	setitimer(ITIMER_REAL, &timer, NULL);
+
+	pr_info("Signals: %u, %u of them during %u calls\n", nr_signals, nr_hits, i);
+	memset((void *)MRL_RESULT_RW, MRL_POISON, MRL_PAGE_SIZE);
+	mrl_world_restored(w, "signals");
+	mrl_free(&l[1]);
+	mrl_free(&l[0]);
 }
 
 int main(int argc, char *argv[])
@@ -348,6 +407,7 @@ int main(int argc, char *argv[])
 	test_other_process(&w);
 	test_parallel(&w);
 	test_racing_writer(&w);
+	test_signals(&w);
 	test_compat(&w);
 
 	mrl_world_free(&w);
