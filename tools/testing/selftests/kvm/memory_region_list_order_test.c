@@ -122,9 +122,9 @@ static void runner_start(struct runner *runner)
 	runner->thread = mrl_thread(runner_thread, runner);
 }
 
-static void runner_join(struct runner *runner)
+static void runner_join(struct runner *runner, const char *what)
 {
-	mrl_wait_until(runner_returned(runner), "KVM_RUN to return");
+	mrl_wait_until(runner_returned(runner), what, "KVM_RUN to return");
 	pthread_join(runner->thread, NULL);
 }
 
@@ -133,7 +133,7 @@ static void runner_expect_sync(struct runner *runner, const char *what)
 	struct kvm_run *run = runner->vcpu->run;
 	struct ucall uc;
 
-	runner_join(runner);
+	runner_join(runner, what);
 	TEST_ASSERT(!runner->r && run->exit_reason == KVM_EXIT_IO &&
 		    get_ucall(runner->vcpu, &uc) == UCALL_SYNC,
 		    "%s: vCPU %u: wanted UCALL_SYNC, got KVM_RUN %d, errno %d, exit %u (%s)",
@@ -232,7 +232,7 @@ static void late_start(struct mrl_call *call, bool cmpxchg, const char *what)
 static void late_finish(struct mrl_call *call, const char *what)
 {
 	mrl_lazy_protect(uffd, LATE_PAGE, false);
-	mrl_call_finish(call);
+	mrl_call_finish(call, what);
 	runner_expect_sync(&runners[WRITER], what);
 
 	TEST_ASSERT(!call->r, "%s: wanted 0, got %d, errno %d", what, call->r, call->err);
@@ -334,8 +334,8 @@ static void others_start(void)
 	mrl_free(&l);
 	runner_start(&runners[COUNTER]);
 	runner_start(&runners[HALTER]);
-	mrl_wait_until(count_min(0) >= ROUNDS, "a vCPU to count in the old layout");
-	mrl_wait_until(halter_blocks(), "a vCPU to halt");
+	mrl_wait_until(count_min(0) >= ROUNDS, "no-pause", "a vCPU to count in the old layout");
+	mrl_wait_until(halter_blocks(), "no-pause", "a vCPU to halt");
 }
 
 static void others_expect_running(const char *when)
@@ -359,7 +359,7 @@ static void others_stop(void)
 		    "no-pause: reads of another value than written: wanted <= 1, got %lu",
 		    sh->mismatches);
 	pthread_kill(halter->thread, SIGUSR1);
-	runner_join(halter);
+	runner_join(halter, "Halted vCPU, after a signal");
 	TEST_ASSERT(halter->r == -1 && halter->err == EINTR,
 		    "Halted vCPU after a signal: wanted errno %d, got %d, errno %d", EINTR,
 		    halter->r, halter->err);
@@ -380,8 +380,8 @@ static void test_no_pause(void)
 	/* Published, i.e. hardware has made its last access to the old pages. */
 	for (i = 0; i < COUNT_PAGES; i++)
 		old[i] = READ_ONCE(*count_word(0, i));
-	mrl_wait_until(count_min(COUNT_PAGES) >= ROUNDS,
-		       "no-pause: a vCPU to count in the new layout while the call waits");
+	mrl_wait_until(count_min(COUNT_PAGES) >= ROUNDS, "no-pause",
+		       "a vCPU to count in the new layout while the call waits");
 	for (i = 0; i < COUNT_PAGES; i++)
 		TEST_ASSERT(READ_ONCE(*count_word(0, i)) == old[i],
 			    "no-stale-mapping: old page %u: wanted 0x%lx, got 0x%lx", i, old[i],

@@ -130,7 +130,7 @@ static void test_lost_result(struct mrl_world *w)
 		    *kept);
 	mrl_lazy_resolve(fd, 0);
 	pthread_join(reader, NULL);
-	mrl_call_finish(&c);
+	mrl_call_finish(&c, "Result lost");
 
 	TEST_ASSERT(!c.r && c.l.list->error_index == 1,
 		    "Result lost: wanted 0, error_index 1, got %d, errno %d, error_index %u", c.r,
@@ -231,7 +231,7 @@ static void test_rewritten(struct mrl_world *w)
 		mrl_lazy_wait(fd, 0);
 		rewrite(&c.l, garbage);
 		mrl_lazy_resolve(fd, 0);
-		mrl_call_finish(&c);
+		mrl_call_finish(&c, what);
 		rewritten_check(w, &c, fail, what);
 
 		mrl_reset(&del);

@@ -25,18 +25,20 @@
 #define MRL_LAZY_BASE	0x120000000000ull
 #define MRL_LAZY(page)	(MRL_LAZY_BASE + (page) * MRL_PAGE_SIZE)
 
-static inline void mrl_poll(time_t end, const char *what)
+/* @what is waited for on behalf of @who. */
+static inline void mrl_poll(time_t end, const char *who, const char *what)
 {
-	TEST_ASSERT(time(NULL) < end, "Wanted %s within %u s, got nothing", what, MRL_PATIENCE);
+	TEST_ASSERT(time(NULL) < end, "%s: wanted %s within %u s, got nothing", who, what,
+		    MRL_PATIENCE);
 	sched_yield();
 }
 
-#define mrl_wait_until(cond, what)					\
+#define mrl_wait_until(cond, who, what)					\
 do {									\
 	time_t mrl_end = time(NULL) + MRL_PATIENCE;			\
 									\
 	while (!(cond))							\
-		mrl_poll(mrl_end, what);				\
+		mrl_poll(mrl_end, who, what);				\
 } while (0)
 
 static inline pthread_t mrl_thread(void *(*fn)(void *), void *arg)
@@ -203,16 +205,16 @@ static inline void mrl_call_wait_asleep(struct mrl_call *c, const char *what)
 {
 	mrl_wait_until(mrl_call_done(c) ||
 		       vm_get_stat(c->vm, "memslot_grace_periods") != c->grace_periods,
-		       "a grace period");
-	mrl_wait_until(mrl_call_done(c) || mrl_call_asleep(c), "the call to sleep");
+		       what, "a grace period");
+	mrl_wait_until(mrl_call_done(c) || mrl_call_asleep(c), what, "the call to sleep");
 	TEST_ASSERT(!mrl_call_done(c),
 		    "%s: wanted the call to wait for a reader, got its return: %d, errno %d",
 		    what, c->r, c->err);
 }
 
-static inline void mrl_call_finish(struct mrl_call *c)
+static inline void mrl_call_finish(struct mrl_call *c, const char *what)
 {
-	mrl_wait_until(mrl_call_done(c), "the call to return");
+	mrl_wait_until(mrl_call_done(c), what, "the call to return");
 	pthread_join(c->thread, NULL);
 }
 
