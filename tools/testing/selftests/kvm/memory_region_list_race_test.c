@@ -7,19 +7,24 @@
  * a tight loop, by hardware and by KVM's software accessors: string I/O, forced
  * emulation, walks of guest page tables that lie in the range, kvmclock and steal
  * time.  No access may exit, fault or return a wrong value:
- *   DATA  keeps its backing, each page has one writer that knows the last value
+ *   DATA  keeps its backing, each page has one writer that knows the last value.
+ *         Some is accessed across two pages, often while a boundary comes or goes
  *   TAG   gets a new backing in each call.  A word of each page tells which, the
  *         host publishes the number before and after the call, and hardware may
  *         not see the old one once any vCPU has seen the new one
  *   RO    goes from read-only to writable and back.  It is read; one half is
  *         written, which may exit, and may not change it while it is read-only
- *   CODE  as TAG, but executed
- *   FIX   keeps its backing: a page table, code that straddles two pages,
- *         stacks, kvmclock and steal time
+ *   CODE  as TAG, but executed, and fetched by KVM to be emulated
+ *   FIX   keeps its backing: a page table, code that straddles two pages, some
+ *         of it for the emulator, stacks, kvmclock and steal time
  * What a vCPU writes into TAG must not change a backing after the call that
- * replaces it has returned.  The controls run on any kernel: -c none changes
- * nothing, -c old uses today's ioctls, completes accesses to holes and counts
- * them, but still verifies DATA.
+ * replaces it has returned.  During half of the calls another thread changes a
+ * slot of its own by KVM_SET_USER_MEMORY_REGION2 and reads its log.  The controls
+ * run on any kernel: -c none changes nothing, -c old uses today's ioctls, completes
+ * accesses to holes and counts them, wants some, but still verifies DATA.
+ *
+ * The emulator loads, stores and fetches only if kvm.force_emulation_prefix is set;
+ * -f fails without, else the first line of output says so.
  *
  * Not shown: SMM, nested guests, guest_memfd, dirty logs (see the dirty test).
  */
@@ -32,19 +37,17 @@
 #include "memory_region_list.h"
 #include "memory_region_list_vcpus.h"
 #include "memory_region_list_race.h"
+#include "memory_region_list_race_layout.h"
+#include "memory_region_list_updater.h"
 
-#define OTHER_GPA	(6ul << 30)
-#define NR_BACKINGS	4u
-#define NR_IDS		16
-#define FIRST_ID	10
-#define OTHER_ID	30
+/* In a run by the clock, however slow the host is.  Old ones are slow themselves. */
+#define MIN_TRANSACTIONS	50
+#define MIN_OLD_TRANSACTIONS	10
 
-static typeof(shared) *sh;
 static struct kvm_vm *vm;
-static uint8_t *mem[NR_BACKINGS], *other_mem;
 static struct mrl list;
-static struct mrl_layout layout;
-static struct guest_random_state rng;
+static struct mrl_updater updater;
+static struct crossings crossings;
 static uint32_t backing;		/* of TAG and CODE */
 static bool readonly, old_ioctls;
 static atomic_ulong nr_mmio, nr_emulation, nr_efault;
@@ -78,7 +81,9 @@ static void handle_io(struct kvm_vcpu *vcpu)
 	uint32_t *data = (void *)run + run->io.data_offset;
 
 	if (run->io.direction == KVM_EXIT_IO_IN) {
-		*data = ++sh->in_value[vcpu->id];
+		/* In both halves, which may be of two pages. */
+		sh->in_value[vcpu->id] += 0x10001;
+		*data = sh->in_value[vcpu->id];
 	} else if (sh->out_kind[vcpu->id] == OUT_CLOCK) {
 		vcpu_ioctl(vcpu, KVM_KVMCLOCK_CTRL, NULL);
 	} else if (sh->out_kind[vcpu->id] == OUT_TAG) {
@@ -130,11 +135,14 @@ static uint64_t *hva(uint32_t b, uint32_t page)
 	return (uint64_t *)(mem[b] + page * PAGE_SIZE);
 }
 
-static void write_code(void *p, uint32_t value)
+/* A function that returns @value. */
+static void write_code(void *p, uint32_t value, bool forced)
 {
-	uint8_t code[] = { 0xb8, value, value >> 8, value >> 16, value >> 24, 0xc3 };
+	uint8_t code[] = { 0x0f, 0x0b, 'k', 'v', 'm',
+			   0xb8, value, value >> 8, value >> 16, value >> 24, 0xc3 };
+	uint32_t prefix = forced ? 0 : 5;
 
-	memcpy(p, code, sizeof(code));
+	memcpy(p, code + prefix, sizeof(code) - prefix);
 }
 
 /* Set up a backing that no slot uses for generation @n. */
@@ -144,8 +152,10 @@ static void stamp(uint32_t b, uint32_t n)
 
 	for (page = TAG; page < RO; page++)
 		WRITE_ONCE(*hva(b, page), n);
-	for (page = CODE; page < FIX; page++)
-		write_code(hva(b, page), n);
+	for (page = CODE; page < FIX; page++) {
+		write_code(hva(b, page), n, false);
+		write_code((void *)hva(b, page) + FORCED_CODE, n, true);
+	}
 }
 
 /* A backing that is gone, and read-only pages, keep what they held at return. */
@@ -178,60 +188,6 @@ static void follow_ro(bool check)
 	for (page = RO_WRITTEN; page < CODE && readonly; page++)
 		check_unchanged(hva(0, page), ro_words[page - RO_WRITTEN], 2, check && sh->strict,
 				"read-only", page);
-}
-
-static uint32_t page_attr(uint32_t page, uint32_t b, bool ro)
-{
-	if ((page >= TAG && page < RO) || (page >= CODE && page < FIX))
-		return b;
-	return page >= RO && page < CODE && ro ? NR_BACKINGS : 0;
-}
-
-static void add_piece(struct mrl_layout *next, uint32_t first, uint32_t end, uint32_t attr)
-{
-	static uint32_t ids[NR_IDS];
-	uint32_t i, j, swap;
-
-	/* Start of a layout: any permutation of the ids, so that slots trade theirs. */
-	for (i = 0; !first && i < NR_IDS; i++) {
-		j = guest_random_u32(&rng) % (i + 1);
-		swap = ids[j];
-		ids[j] = FIRST_ID + i;
-		if (j != i)
-			ids[i] = swap;
-	}
-	mrl_layout_add(next, ids[next->nr], attr == NR_BACKINGS ? KVM_MEM_READONLY : 0,
-		       BASE_GPA + first * PAGE_SIZE, (end - first) * PAGE_SIZE,
-		       mem[attr % NR_BACKINGS] + first * PAGE_SIZE);
-}
-
-static void make_layout(struct mrl_layout *next, uint32_t b, bool ro)
-{
-	uint32_t cuts[4] = {}, nr_cuts = guest_random_u32(&rng) % 5, first = 0, page, i;
-	bool cut;
-
-	*next = (struct mrl_layout) {};
-	/* Around boundaries of areas and of huge pages as well. */
-	for (i = 0; i < nr_cuts; i++) {
-		cuts[i] = guest_random_u32(&rng) % NPAGES;
-		if (guest_random_bool(&rng))
-			cuts[i] = cuts[i] & ~127u;
-	}
-	for (page = 1; page <= NPAGES; page++) {
-		cut = page == NPAGES || page_attr(page, b, ro) != page_attr(first, b, ro);
-		for (i = 0; i < nr_cuts; i++)
-			cut |= cuts[i] == page;
-		if (!cut)
-			continue;
-		add_piece(next, first, page, page_attr(first, b, ro));
-		first = page;
-	}
-	for (i = 0; i < 2; i++) {
-		if (guest_random_bool(&rng))
-			mrl_layout_add(next, OTHER_ID + i, 0,
-				       OTHER_GPA + (guest_random_u32(&rng) % 8 * 2 + i) * PAGE_SIZE,
-				       PAGE_SIZE, other_mem);
-	}
 }
 
 /* Calls that change nothing, in between. */
@@ -267,6 +223,7 @@ static uint64_t transaction(void)
 		noise(&next);
 	follow_ro(true);
 	WRITE_ONCE(backing, b);
+	crossings_before(&crossings);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	if (old_ioctls) {
 		mrl_change_old(vm, &layout, &next, NULL);
@@ -276,6 +233,7 @@ static uint64_t transaction(void)
 		mrl_apply(vm, &list);
 	}
 	ns = timespec_to_ns(timespec_elapsed(start));
+	crossings_after(&crossings, &next);
 	WRITE_ONCE(sh->after, sh->before);
 	follow_tag(old_backing, false);
 	readonly = ro;
@@ -303,6 +261,7 @@ static void setup(uint32_t modes, bool strict)
 
 	vm = mrl_vcpus_create(guest_main);
 	vm_install_exception_handler(vm, PF_VECTOR, guest_page_fault);
+	vm_install_exception_handler(vm, UD_VECTOR, guest_undefined);
 	sh = addr_gva2hva(vm, (vm_vaddr_t)&shared);
 	sh->modes = modes;
 	sh->strict = strict;
@@ -313,7 +272,8 @@ static void setup(uint32_t modes, bool strict)
 	for (i = RO; i < RO_WRITTEN; i++)
 		*hva(0, i) = RO_VALUE;
 	other_mem = mrl_mem_alloc(PAGE_SIZE);
-	write_code((void *)hva(0, STRADDLE + 1) - 3, STRADDLE);
+	for (i = 0; i < CROSS_DATA; i++)
+		write_code(mem[0] + cross_code(i), i, i != CROSS_CODE);
 	list = mrl_alloc(2 * MRL_LAYOUT_MAX);
 	make_layout(&layout, 0, false);
 	mrl_change_old(vm, &empty, &layout, NULL);
@@ -325,6 +285,7 @@ static void setup(uint32_t modes, bool strict)
 		vcpu_set_msr(mrl_vcpus.vcpu[i], MSR_KVM_STEAL_TIME,
 			     (BASE_GPA + (STEAL + i) * PAGE_SIZE) | KVM_MSR_ENABLED);
 	}
+	mrl_updater_start(&updater, vm, mrl_mem_alloc(MRL_UPDATER_PAGES * PAGE_SIZE));
 	mrl_vcpus_start(&sh->park, handle_exit);
 	mrl_vcpus_go();
 }
@@ -343,6 +304,48 @@ static uint64_t iterations(void)
 	return sum;
 }
 
+static uint64_t holes(void)
+{
+	return nr_mmio + nr_emulation + nr_efault + sh->page_faults + sh->undefined;
+}
+
+/* What must happen before a pass says anything and did not happen, or NULL. */
+static const char *missing(const struct timing *t, bool change)
+{
+	if (!iterations())
+		return "guest iterations";
+	if (!change)
+		return NULL;
+	if (t->transactions < (old_ioctls ? MIN_OLD_TRANSACTIONS : MIN_TRANSACTIONS))
+		return "enough transactions";
+	if (!t->during)
+		return "no-pause: guest iterations during calls";
+	if (!READ_ONCE(updater.updates))
+		return "updates by the other thread";
+	if (old_ioctls)
+		return holes() ? NULL : "holes, which today's ioctls are known for";
+	if (!crossings.data)
+		return "DATA accessed across a boundary that moves";
+	if (!crossings.code && sh->modes & EXEC)
+		return "code fetched across a boundary that moves";
+	if (!crossings.forced && sh->modes & EXEC && sh->modes & EMUL &&
+	    is_forced_emulation_enabled)
+		return "code fetched by KVM across a boundary that moves";
+	return NULL;
+}
+
+/* When the time is over, a slow host gets up to ten times as long. */
+static bool is_over(const struct timing *t, bool change, uint64_t max_transactions,
+		    uint64_t seconds, uint64_t ns)
+{
+	if (max_transactions && t->transactions == max_transactions)
+		return true;
+	if (ns < seconds * NSEC_PER_SEC)
+		return false;
+	return max_transactions || !missing(t, change) || ns >= 10 * seconds * NSEC_PER_SEC;
+}
+
+/* The updater's deletions zap all, which hides stale mappings: half of the calls run alone. */
 static void run(struct timing *t, uint64_t max_transactions, uint64_t seconds, bool change)
 {
 	struct timespec start, shown;
@@ -350,9 +353,8 @@ static void run(struct timing *t, uint64_t max_transactions, uint64_t seconds, b
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	shown = start;
-	while (timespec_to_ns(timespec_elapsed(start)) < seconds * NSEC_PER_SEC) {
-		if (max_transactions && t->transactions == max_transactions)
-			break;
+	while (!is_over(t, change, max_transactions, seconds,
+			timespec_to_ns(timespec_elapsed(start)))) {
 		if (timespec_to_ns(timespec_elapsed(shown)) > 10 * NSEC_PER_SEC) {
 			clock_gettime(CLOCK_MONOTONIC, &shown);
 			fprintf(stderr, "%lu transactions, %lu guest iterations\n", t->transactions,
@@ -362,6 +364,7 @@ static void run(struct timing *t, uint64_t max_transactions, uint64_t seconds, b
 			usleep(1000);
 			continue;
 		}
+		mrl_updater_set(&updater, t->transactions / 8 % 2, false);
 		before = iterations();
 		ns = transaction();
 		t->during += iterations() - before;
@@ -369,19 +372,34 @@ static void run(struct timing *t, uint64_t max_transactions, uint64_t seconds, b
 		t->sum += ns;
 		t->max = max(t->max, ns);
 	}
+	mrl_updater_stop(&updater);
 }
 
 /* The vCPUs are parked, and have made all their accesses. */
-static void check_end(const struct timing *t)
+static void check_data(void)
 {
-	struct kvm_steal_time *steal;
 	uint32_t page, i;
+	uint64_t got;
 
-	for (page = DATA; page < TAG; page++)
+	for (page = DATA; page < PAIR; page++)
 		TEST_ASSERT(*hva(0, page) == sh->value[page],
 			    "DATA page %u at the end: wanted 0x%lx, got 0x%lx", page,
 			    sh->value[page], *hva(0, page));
+	for (i = 0; i < mrl_vcpus.nr; i++) {
+		page = cross_page(CROSS_DATA + i);
+		memcpy(&got, (void *)hva(0, page) - 4, sizeof(got));
+		TEST_ASSERT(got == sh->pair[i],
+			    "DATA across page %u at the end: wanted 0x%lx, got 0x%lx", page,
+			    sh->pair[i], got);
+	}
 	follow_ro(true);
+}
+
+static void check_vcpus(void)
+{
+	struct kvm_steal_time *steal;
+	uint32_t i;
+
 	for (i = 0; i < mrl_vcpus.nr; i++) {
 		steal = (void *)hva(0, STEAL + i);
 		TEST_ASSERT(sh->iterations[i], "vCPU %u: wanted some iterations, got 0", i);
@@ -389,8 +407,17 @@ static void check_end(const struct timing *t)
 			    "steal time of vCPU %u: wanted an even version above 0, got %u", i,
 			    steal->version);
 	}
-	TEST_ASSERT(t->transactions < 100 || t->during,
-		    "no-pause: wanted guest iterations during %lu calls, got 0", t->transactions);
+}
+
+static void check_work(const struct timing *t, bool change, bool by_clock)
+{
+	const char *what = missing(t, change);
+
+	TEST_ASSERT(change == !!t->transactions, "wanted %s transactions, got %lu",
+		    change ? "some" : "0", t->transactions);
+	TEST_ASSERT(!what || (!by_clock && t->transactions < 4 * MIN_TRANSACTIONS),
+		    "%lu transactions, %lu iterations: wanted %s, got none", t->transactions,
+		    iterations(), what);
 }
 
 static uint32_t parse_mode(const char *name)
@@ -407,15 +434,32 @@ static uint32_t parse_mode(const char *name)
 	return ALL;
 }
 
+static void print_result(const struct timing *t, const char *control, uint32_t seed)
+{
+	uint64_t emulated = mrl_check_emulated(vm);
+
+	printf("mrl-race control=%s modes=0x%x vcpus=%d seed=%u fep=%d transactions=%lu", control,
+	       sh->modes, mrl_vcpus.nr, seed, is_forced_emulation_enabled, t->transactions);
+	printf(" mean_us=%lu max_us=%lu iterations=%lu during_calls=%lu",
+	       t->transactions ? t->sum / t->transactions / 1000 : 0, t->max / 1000, iterations(),
+	       t->during);
+	printf(" emulated=%lu forced=%lu updates=%lu", emulated, mrl_forced, updater.updates);
+	printf(" crossed_data=%lu crossed_code=%lu crossed_forced=%lu", crossings.data,
+	       crossings.code, crossings.forced);
+	printf(" mmio=%lu emulation=%lu efault=%lu page_faults=%lu undefined=%lu\n", nr_mmio,
+	       nr_emulation, nr_efault, sh->page_faults, sh->undefined);
+}
+
 int main(int argc, char *argv[])
 {
 	uint64_t seconds = 5, max_transactions = 0;
+	bool forced = false, change;
 	uint32_t seed = 1, modes = ALL;
 	const char *control = "list";
 	struct timing t = {};
 	int opt;
 
-	while ((opt = getopt(argc, argv, "t:n:v:m:s:c:")) != -1) {
+	while ((opt = getopt(argc, argv, "t:n:v:m:s:c:f")) != -1) {
 		if (opt == 't')
 			seconds = atoi_positive("Seconds", optarg);
 		else if (opt == 'n')
@@ -428,28 +472,28 @@ int main(int argc, char *argv[])
 			seed = atoi_non_negative("Seed", optarg);
 		else if (opt == 'c')
 			control = optarg;
+		else if (opt == 'f')
+			forced = true;
 		else
-			TEST_FAIL("options: -t seconds -n calls -v vCPUs -m mode -s seed -c how");
+			TEST_FAIL("options: -t seconds -n calls -v vCPUs -m mode -s seed -c -f");
 	}
 	old_ioctls = !strcmp(control, "old");
-	TEST_ASSERT(old_ioctls || !strcmp(control, "none") || !strcmp(control, "list"),
+	change = strcmp(control, "none");
+	TEST_ASSERT(old_ioctls || !change || !strcmp(control, "list"),
 		    "-c: wanted list, none or old, got %s", control);
+	mrl_check_forced_emulation("memory_region_list_race_test", forced);
 	if (!strcmp(control, "list"))
 		TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_READONLY_MEM));
 
 	rng = new_guest_random_state(seed);
 	setup(modes, !old_ioctls);
-	run(&t, max_transactions, seconds, strcmp(control, "none"));
+	run(&t, max_transactions, seconds, change);
 	mrl_vcpus_park();
-	check_end(&t);
-	printf("mrl-race control=%s modes=0x%x vcpus=%d seed=%u fep=%d transactions=%lu", control,
-	       modes, mrl_vcpus.nr, seed, is_forced_emulation_enabled, t.transactions);
-	printf(" mean_us=%lu max_us=%lu iterations=%lu during_calls=%lu",
-	       t.transactions ? t.sum / t.transactions / 1000 : 0, t.max / 1000, iterations(),
-	       t.during);
-	printf(" mmio=%lu emulation=%lu efault=%lu page_faults=%lu\n", nr_mmio, nr_emulation,
-	       nr_efault, sh->page_faults[0]);
+	print_result(&t, control, seed);
+	check_data();
+	check_vcpus();
+	check_work(&t, change, !max_transactions);
 	mrl_vcpus_stop();
 	kvm_vm_free(vm);
 	return 0;

@@ -7,6 +7,7 @@
 
 #include "kvm_util.h"
 #include "processor.h"
+#include "memory_region_list.h"
 
 /*
  * vCPU threads that can be parked.  The guest polls a word that the host counts
@@ -131,6 +132,9 @@ static inline void mrl_guest_ins(void *p)
 	asm volatile("rep insl" : "+D"(p), "+c"(n) : "d"(MRL_IO_PORT) : "memory");
 }
 
+/* Guest: how often it forced emulation.  vCPUs race for it, i.e. it may be too low. */
+static uint64_t mrl_forced;
+
 /* Guest: load and store, through the emulator where the host allows to force that. */
 static inline uint64_t mrl_guest_load(uint64_t *p, bool emulate)
 {
@@ -138,16 +142,19 @@ static inline uint64_t mrl_guest_load(uint64_t *p, bool emulate)
 
 	if (!emulate || !is_forced_emulation_enabled)
 		return READ_ONCE(*p);
+	mrl_forced++;
 	asm volatile(KVM_FEP "mov %1, %0" : "=r"(value) : "m"(*p) : "memory");
 	return value;
 }
 
 static inline void mrl_guest_store(uint64_t *p, uint64_t value, bool emulate)
 {
-	if (!emulate || !is_forced_emulation_enabled)
+	if (!emulate || !is_forced_emulation_enabled) {
 		WRITE_ONCE(*p, value);
-	else
-		asm volatile(KVM_FEP "mov %1, %0" : "=m"(*p) : "r"(value) : "memory");
+		return;
+	}
+	mrl_forced++;
+	asm volatile(KVM_FEP "mov %1, %0" : "=m"(*p) : "r"(value) : "memory");
 }
 
 /* As mrl_guest_store(), but KVM looks the page up again to mark it dirty. */
@@ -155,11 +162,41 @@ static inline void mrl_guest_cmpxchg(uint64_t *p, uint64_t value)
 {
 	uint64_t old = READ_ONCE(*p);
 
-	if (!is_forced_emulation_enabled)
+	if (!is_forced_emulation_enabled) {
 		WRITE_ONCE(*p, value);
+		return;
+	}
+	mrl_forced++;
+	asm volatile(KVM_FEP "lock cmpxchg %[value], %[p]"
+		     : [p]"+m"(*p), "+a"(old) : [value]"r"(value) : "memory", "cc");
+}
+
+/* The first line of a test's output says what it can't show here. */
+static inline void mrl_check_forced_emulation(const char *test, bool required)
+{
+	if (is_forced_emulation_enabled)
+		printf("%s: KVM's emulator is forced to load, store and fetch\n", test);
 	else
-		asm volatile(KVM_FEP "lock cmpxchg %[value], %[p]"
-			     : [p]"+m"(*p), "+a"(old) : [value]"r"(value) : "memory", "cc");
+		printf("%s: NOT SHOWN: forced emulation, kvm.force_emulation_prefix is 0\n", test);
+	TEST_ASSERT(is_forced_emulation_enabled || !required,
+		    "-f: wanted kvm.force_emulation_prefix above 0, got 0");
+}
+
+/* The guest is parked.  Returns how many instructions KVM emulated. */
+static inline uint64_t mrl_check_emulated(struct kvm_vm *vm)
+{
+	uint64_t sum = 0, n = 0;
+	int i;
+
+	for (i = 0; i < mrl_vcpus.nr; i++) {
+		TEST_ASSERT(mrl_read_vcpu_stat(mrl_vcpus.vcpu[i], "insn_emulation", &n),
+			    "vCPU stat insn_emulation: wanted one, got none");
+		sum += n;
+	}
+	sync_global_from_guest(vm, mrl_forced);
+	TEST_ASSERT(sum >= mrl_forced, "emulated instructions: wanted at least %lu, got %lu",
+		    mrl_forced, sum);
+	return sum;
 }
 
 #endif /* SELFTEST_KVM_MEMORY_REGION_LIST_VCPUS_H */
