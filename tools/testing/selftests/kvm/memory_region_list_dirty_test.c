@@ -361,7 +361,7 @@ int main(int argc, char *argv[])
 			TEST_FAIL("options: -t -n rounds -v vCPUs -m mode -s seed -l log -c -f");
 	}
 	TEST_ASSERT(kind < (int)ARRAY_SIZE(kinds), "-l: wanted 0 to 2, got %d", kind);
-	mrl_check_forced_emulation("memory_region_list_dirty_test", forced);
+	mrl_check_forced_emulation(forced);
 	if (change)
 		TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
 	rng = new_guest_random_state(seed);

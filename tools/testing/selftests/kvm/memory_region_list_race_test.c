@@ -481,7 +481,7 @@ int main(int argc, char *argv[])
 	change = strcmp(control, "none");
 	TEST_ASSERT(old_ioctls || !change || !strcmp(control, "list"),
 		    "-c: wanted list, none or old, got %s", control);
-	mrl_check_forced_emulation("memory_region_list_race_test", forced);
+	mrl_check_forced_emulation(forced);
 	if (!strcmp(control, "list"))
 		TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_READONLY_MEM));

@@ -172,12 +172,12 @@ static inline void mrl_guest_cmpxchg(uint64_t *p, uint64_t value)
 }
 
 /* The first line of a test's output says what it can't show here. */
-static inline void mrl_check_forced_emulation(const char *test, bool required)
+static inline void mrl_check_forced_emulation(bool required)
 {
 	if (is_forced_emulation_enabled)
-		printf("%s: KVM's emulator is forced to load, store and fetch\n", test);
+		printf("KVM's emulator is forced, by kvm.force_emulation_prefix\n");
 	else
-		printf("%s: NOT SHOWN: forced emulation, kvm.force_emulation_prefix is 0\n", test);
+		printf("Left out: forced emulation, kvm.force_emulation_prefix is 0\n");
 	TEST_ASSERT(is_forced_emulation_enabled || !required,
 		    "-f: wanted kvm.force_emulation_prefix above 0, got 0");
 }
