@@ -139,7 +139,7 @@ static int kvm_check_entry(struct kvm_memslot_list *list, u32 i)
 	}
 
 	/* In a dirty ring, id and offset name a page, for ever. */
-	if (list->ring && new && change->old &&
+	if (list->kvm->dirty_ring_size && new && change->old &&
 	    kvm_slot_dirty_track_enabled(change->old) &&
 	    (new->base_gfn != change->old->base_gfn ||
 	     new->userspace_addr != change->old->userspace_addr))
@@ -319,7 +319,8 @@ static int kvm_check_runs(struct kvm_memslot_list *list)
 		 */
 		change = &list->changes[run.new->index];
 		change->starts_log |= kvm_run_enters_log(&run);
-		change->starts_log |= list->ring && kvm_run_stays_logged(&run) &&
+		change->rearms_log |= list->kvm->dirty_ring_size &&
+				      kvm_run_stays_logged(&run) &&
 				      run.old->index != run.new->index;
 		change->stops_log |= kvm_run_leaves_log(&run);
 	}
@@ -353,26 +354,15 @@ static int kvm_check_result_overlap(struct kvm_memslot_list *list)
 	return -EINVAL;
 }
 
-/*
- * Userspace can enable manual protection, and a ring as long as there is no vCPU,
- * at any time.  Don't let two parts of a call see two modes.
- */
-static void kvm_sample_dirty_tracking(struct kvm_memslot_list *list)
-{
-	struct kvm *kvm = list->kvm;
-
-	list->ring = READ_ONCE(kvm->dirty_ring_size);
-	list->use_bitmap = !list->ring || kvm->dirty_ring_with_bitmap;
-	list->init_set = list->use_bitmap && kvm_dirty_log_manual_protect_and_init_set(kvm);
-}
-
 int kvm_check_memslot_list(struct kvm_memslot_list *list)
 {
 	int r;
 
 	lockdep_assert_held(&list->kvm->slots_lock);
 
-	kvm_sample_dirty_tracking(list);
+	/* Not under slots_lock, can change at any time, but must not during the call. */
+	list->init_set = kvm_use_dirty_bitmap(list->kvm) &&
+			 kvm_dirty_log_manual_protect_and_init_set(list->kvm);
 
 	r = kvm_check_entries(list);
 	if (r)

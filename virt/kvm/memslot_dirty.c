@@ -120,7 +120,7 @@ int kvm_prepare_dirty_bitmaps(struct kvm_memslot_list *list)
 	struct kvm_plan_run run;
 	u32 i;
 
-	if (!list->use_bitmap)
+	if (!kvm_use_dirty_bitmap(list->kvm))
 		return 0;
 
 	for (i = 0; i < list->plan.nr_new; i++) {

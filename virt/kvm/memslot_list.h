@@ -31,6 +31,8 @@ struct kvm_memslot_change {
 	/* Pages that are mapped enter a log with @new, or leave one. */
 	bool starts_log;
 	bool stops_log;
+	/* Pages that are mapped get another name in the dirty ring. */
+	bool rearms_log;
 };
 
 /* A call of KVM_SET_USER_MEMORY_REGION_LIST. */
@@ -59,9 +61,7 @@ struct kvm_memslot_list {
 	bool zaps;
 	bool leaves_log;
 
-	/* How dirty pages are tracked, see kvm_sample_dirty_tracking(). */
-	bool ring;
-	bool use_bitmap;
+	/* Pages that enter a log do so as dirty ones. */
 	bool init_set;
 
 	/* Set under slots_arch_lock: zap what refers to memslots, too. */

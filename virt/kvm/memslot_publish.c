@@ -9,8 +9,8 @@
  * objects that nobody can reach, or drops mappings that can be faulted in again;
  * what comes after it cannot fail.
  *
- * A slot that keeps base, size, address and READONLY takes over the arch metadata
- * of the old one, and its dirty bitmap if both log.  Such pairs are found by range and
+ * A slot that keeps base, size and address takes over the arch metadata of the
+ * old one, and its dirty bitmap if both log.  Such pairs are found by range and
  * not by id, i.e. renaming a slot is as cheap as changing its flags.
  *
  * Runs under slots_lock.  kvm_replace_memslots() takes slots_arch_lock, because
@@ -46,14 +46,10 @@ static int kvm_alloc_new_memslots(struct kvm_memslot_list *list)
 	return 0;
 }
 
-/*
- * Same range, same mappings: nothing in the metadata depends on the rest.  Of
- * memslots of which anything is zapped nothing is shared, i.e. what refers to
- * their metadata goes by kvm_arch_zap_shadow_pages() and not by range.
- */
+/* Same range, same address: nothing in the metadata depends on the rest. */
 static bool kvm_run_is_shared(const struct kvm_plan_run *run)
 {
-	return kvm_run_kept(run) &&
+	return run->old && run->new && kvm_run_same_page(run) &&
 	       run->old->gfn == run->new->gfn &&
 	       run->old->npages == run->new->npages &&
 	       !((run->old->flags | run->new->flags) & KVM_MEM_GUEST_MEMFD);
@@ -296,7 +292,7 @@ static void kvm_commit_dirty_logging(struct kvm_memslot_list *list)
 			continue;
 
 		/* With all bits set, userspace starts to track page by page. */
-		if (change->starts_log && !list->init_set) {
+		if ((change->starts_log && !list->init_set) || change->rearms_log) {
 			kvm_arch_start_dirty_log(kvm, change->new);
 			flush = true;
 		}
@@ -364,7 +360,8 @@ int kvm_replace_memslots(struct kvm_memslot_list *list)
 	mutex_lock(&kvm->slots_arch_lock);
 	r = kvm_prepare_memslots(list);
 	if (!r) {
-		/* Without metadata that goes there is nothing to refer to. */
+		/* What refers to memslots goes by this alone, not by range. */
+		list->zaps_shadow = list->zaps;
 		for (i = 0; i < list->plan.nr_old; i++)
 			list->zaps_shadow |= !list->changes[list->plan.old[i].index].old_is_shared;
 		list->zaps_shadow &= kvm_arch_mmu_refers_to_memslots(kvm);
