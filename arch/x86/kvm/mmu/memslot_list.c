@@ -9,10 +9,10 @@
  * layout changes and stay everywhere else (*kept-mappings*).  Shadow pages are
  * accounted in the memslot of the page table that they shadow, and their SPTEs are
  * listed in rmaps of the memslot of the page that they map; if any mapping has to
- * go, or the metadata of any memslot goes, all shadow pages go.  Those that existed at the beginning
- * are made obsolete and zapped in sections that yield, the few that were made
- * since in the section that publishes.  So all rmaps are empty when the memslots
- * change hands, and no shadow page has to be looked up by gfn.
+ * go, or the metadata of any memslot goes, all shadow pages go.  Those that existed
+ * at the beginning are made obsolete and zapped in sections that yield, the few that
+ * were made since in the section that publishes.  So all rmaps are empty when the
+ * memslots change hands, and no shadow page has to be looked up by gfn.
  *
  * All of it runs under slots_lock; functions that return whether TLBs have to be
  * flushed, and kvm_arch_zap_shadow_pages(), under mmu_lock held for writing.
