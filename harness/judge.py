@@ -19,6 +19,9 @@ SPLATS = re.compile('|'.join((
     r'KVM_BUG_ON', r'Poison overwritten', r'Redzone overwritten')))
 # printk writes one bracketed time first; what a test prints has none.
 PRINTK = re.compile(r'^\[ *\d+\.\d+\](\[ *[CT]\d+\])? ')
+# What vmalloc() prints ahead of a trace when a test asks for more than all of memory: no complaint, but ENOMEM.
+TOO_MUCH = re.compile(r'memory_region_l: vmalloc error: size \d+, exceeds total pages, mode:.*\n'
+                      r'CPU: \d+ .* Comm: memory_region_l .*\n(Tainted: .*\n)?Hardware name: .*\n')
 # sysrq-w after a timeout prints the blocked tasks with their traces: not a complaint.
 BLOCKED = re.compile(r'sysrq: Show Blocked State')
 
@@ -67,14 +70,22 @@ def sections(console):
     return parts
 
 
+def asked_for_too_much(before):
+    """Whether the lines ahead of a trace, all of them the kernel's, say just that."""
+    return any(all(PRINTK.match(line) for line in lines) and
+               TOO_MUCH.fullmatch(''.join(PRINTK.sub('', line) + '\n' for line in lines))
+               for lines in (before[-4:], before[-3:]))
+
+
 def splat(lines):
     """The first complaint of the kernel in these lines, or ''."""
     blocked = False
-    for line in lines:
+    for number, line in enumerate(lines):
         blocked = blocked or bool(BLOCKED.search(line))
         match = SPLATS.search(line)
-        if match and not (blocked and match.group() == 'Call Trace:'):
-            return PRINTK.sub('', line).strip()[:160]
+        if not match or match.group() == 'Call Trace:' and (blocked or asked_for_too_much(lines[:number])):
+            continue
+        return PRINTK.sub('', line).strip()[:160]
     return ''
 
 

@@ -111,6 +111,24 @@ class Changed(unittest.TestCase):
             console = recorded('pass').console.replace('ok, now pass\n# end misb', f'[    1.0] {text}\n# end misb')
             self.assertEqual(self.changed(console=console)['misbehave'], 'FAIL', text)
 
+    def test_a_trace_of_vmalloc_that_was_asked_for_too_much(self):
+        lines = ['memory_region_l: vmalloc error: size 17179869176, exceeds total pages, mode:0x400dc0(X), nodemask=',
+                 'CPU: 0 UID: 0 PID: 133 Comm: memory_region_l Tainted: G           OE      6.12.1 #1',
+                 'Tainted: [O]=OOT_MODULE, [E]=UNSIGNED_MODULE', 'Hardware name: QEMU', 'Call Trace:', ' warn_alloc+0x1']
+        stamped = [f'[    1.{number}] {line}' for number, line in enumerate(lines)]
+        self.assertEqual(judge.splat(stamped), '')
+        self.assertEqual(judge.splat(stamped[:2] + stamped[3:]), '', 'a kernel without taint')
+        for number in (0, 1, 3):
+            self.assertEqual(judge.splat(stamped[:number] + stamped[number + 1:]), 'Call Trace:', lines[number])
+        for number, other in ((0, 'memory_region_l: vmalloc error: size 8, failed to allocate pages, mode:0x1'),
+                              (0, 'another: vmalloc error: size 8, exceeds total pages, mode:0x1'),
+                              (1, 'CPU: 0 UID: 0 PID: 133 Comm: another Not tainted 6.12.1 #1')):
+            changed = [*stamped[:number], f'[    1.0] {other}', *stamped[number + 1:]]
+            self.assertEqual(judge.splat(changed), 'Call Trace:', other)
+        self.assertEqual(judge.splat([lines[0], *stamped[1:]]), 'Call Trace:', 'printed by a test')
+        self.assertEqual(judge.splat([*stamped, stamped[4]]), 'Call Trace:', 'a second trace')
+        self.assertIn('WARNING', judge.splat([*stamped[:4], '[    1.9] WARNING: CPU: 0', *stamped[4:]]))
+
     def test_output_is_what_the_test_printed(self):
         verdicts = {verdict.name: verdict for verdict in judge.judge(recorded('pass'))}
         self.assertEqual(verdicts['misbehave'].output, 'ok, now pass')
