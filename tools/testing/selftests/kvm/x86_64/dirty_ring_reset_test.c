@@ -80,7 +80,7 @@ int main(int argc, char *argv[])
 	struct kvm_dirty_gfn *ring;
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
-	int index = 0;
+	int index = 0, found;
 	void *mem;
 
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_DIRTY_LOG_RING) >=
@@ -104,13 +104,14 @@ int main(int argc, char *argv[])
 	add_memslot(vm, mem, SHRUNK_NPAGES);
 	run_to_sync(vcpu, 2);
 
-	TEST_ASSERT(collect(ring, &index, SHRUNK_NPAGES - 1) == 2,
-		    "Wanted an entry for each write, before and after the shrink");
+	found = collect(ring, &index, SHRUNK_NPAGES - 1);
+	TEST_ASSERT(found == 2,
+		    "Entries for the writes before and after the shrink: wanted 2, got %d", found);
 	kvm_vm_reset_dirty_ring(vm);
 
 	run_to_sync(vcpu, 3);
-	TEST_ASSERT(collect(ring, &index, SHRUNK_NPAGES - 1) == 1,
-		    "Wanted an entry for the write after the reset, got none");
+	found = collect(ring, &index, SHRUNK_NPAGES - 1);
+	TEST_ASSERT(found == 1, "Entries for the write after the reset: wanted 1, got %d", found);
 
 	kvm_vm_free(vm);
 	munmap(mem, TEST_NPAGES * PAGE_SIZE);
