@@ -15,6 +15,16 @@ struct mrl {
 
 typedef struct kvm_userspace_memory_region_list_entry mrl_entry;
 
+/* What userspace has to ask is a VM, not /dev/kvm. */
+static inline void mrl_require(void)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	int max_entries = vm_check_cap(vm, KVM_CAP_USER_MEMORY_REGION_LIST);
+
+	kvm_vm_free(vm);
+	TEST_REQUIRE(max_entries > 0);
+}
+
 static inline size_t mrl_size(uint32_t max)
 {
 	return sizeof(struct kvm_userspace_memory_region_list) + max * sizeof(mrl_entry);

@@ -93,15 +93,29 @@ static inline void mrl_mem_free(uint32_t pages)
 	munmap((void *)MRL_HVA_BASE, MRL_SIZE(pages));
 }
 
-/* The guest maps @pages from MRL_GPA_BASE on, no memslot is behind them. */
+/*
+ * Add the vCPU to @vm, which has none.  The guest maps @pages from MRL_GPA_BASE on,
+ * no memslot is behind them.
+ */
+static inline struct mrl_guest mrl_guest_init(struct kvm_vm *vm, uint32_t pages)
+{
+	struct mrl_guest g = { .vm = vm };
+
+	g.vcpu = vm_vcpu_add(vm, 0, mrl_guest_code);
+	virt_map(vm, MRL_GPA_BASE, MRL_GPA_BASE, pages);
+	g.cmd = addr_gva2hva(vm, (vm_vaddr_t)&mrl_guest_cmd);
+	return g;
+}
+
 static inline struct mrl_guest mrl_guest_create(uint32_t pages)
 {
-	struct mrl_guest g;
+	return mrl_guest_init(__vm_create(VM_SHAPE_DEFAULT, 1, pages / 256), pages);
+}
 
-	g.vm = __vm_create_with_one_vcpu(&g.vcpu, pages / 256, mrl_guest_code);
-	virt_map(g.vm, MRL_GPA_BASE, MRL_GPA_BASE, pages);
-	g.cmd = addr_gva2hva(g.vm, (vm_vaddr_t)&mrl_guest_cmd);
-	return g;
+/* *kept-mappings* is held by the TDP MMU only. */
+static inline bool mrl_keeps_mappings(void)
+{
+	return kvm_is_tdp_enabled() && get_kvm_param_bool("tdp_mmu");
 }
 
 static inline uint64_t mrl_guest_run(struct mrl_guest *g)
