@@ -7,8 +7,10 @@
  * final layout says so, that KVM's own accesses agree, that no transaction depends
  * on the order of its entries (*order-free*), that a transaction takes one grace
  * period and a no-op none (*one-grace-period*), that dirty bits stay in a log or
- * come back (*never-lost*, with the vCPU at rest), and that calls can be mixed with
- * KVM_SET_USER_MEMORY_REGION.
+ * come back (*never-lost*, with the vCPU at rest), with DISCARD_DIRTY too if there is
+ * a buffer, and that calls can be mixed with KVM_SET_USER_MEMORY_REGION.  Under the
+ * TDP MMU also that exactly the pages that go or change are zapped, and the guest
+ * reads the others without a fault (*kept-mappings*).
  *
  * Does not prove: anything about vCPUs that run during the call, i.e. *no-hole* and
  * *no-stale-mapping* in time; see memory_region_list_race_test.c.
@@ -274,6 +276,42 @@ static void test_long_bitmaps(void)
 	kvm_vm_free(g.vm);
 }
 
+/* Of two slots that go, only the bits of the one without a buffer are dropped. */
+static void test_discard_one(void)
+{
+	struct mrl_guest g = mrl_guest_create(MRL_WIN_PAGES);
+	uint64_t result[2] = { 0xa5, 0xa5 }, val[MRL_WIN_PAGES] = {}, log;
+	struct mrl l = mrl_alloc(2);
+
+	vm_enable_cap(g.vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+	set_long(&l, 1, 0, 8);
+	set_long(&l, 2, 8, 16);
+	mrl_apply(g.vm, &l);
+	mrl_guest_write(&g, 0, BIT_ULL(1) | BIT_ULL(2) | BIT_ULL(9), val);
+
+	mrl_reset(&l);
+	mrl_delete(&l, 2);
+	mrl_result(mrl_delete(&l, 1), result, 8);
+	l.list->flags = KVM_MEMORY_REGION_LIST_DISCARD_DIRTY;
+	mrl_apply(g.vm, &l);
+	TEST_ASSERT(l.list->error_index == l.list->nent && result[0] == 0x6 && result[1] == 0xa5,
+		    "DISCARD_DIRTY, one buffer: wanted error_index %u, 0x6, 0xa5, got %u, 0x%lx, 0x%lx",
+		    l.list->nent, l.list->error_index, result[0], result[1]);
+
+	/* Nor do the others come back. */
+	mrl_reset(&l);
+	set_long(&l, 1, 0, 8);
+	set_long(&l, 2, 8, 16);
+	mrl_apply(g.vm, &l);
+	kvm_vm_get_dirty_log(g.vm, 1, &log);
+	TEST_ASSERT(!(log & 0xff), "Log of slot 1: wanted 0, got 0x%lx", log & 0xff);
+	kvm_vm_get_dirty_log(g.vm, 2, &log);
+	TEST_ASSERT(!(log & 0xff), "Log of slot 2: wanted 0, got 0x%lx", log & 0xff);
+	mrl_free(&l);
+	kvm_vm_free(g.vm);
+}
+
 /* The rules for bits also hold if all of them are set to begin with. */
 static void test_initially_set(void)
 {
@@ -313,7 +351,7 @@ int main(int argc, char *argv[])
 {
 	unsigned int seed = argc > 1 ? strtoul(argv[1], NULL, 0) : time(NULL);
 
-	TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
+	mrl_require();
 
 	pr_info("Seed %u, give it as an argument to repeat the run\n", seed);
 	srandom(seed);
@@ -326,6 +364,7 @@ int main(int argc, char *argv[])
 		run_steps(1, 0, "Address space 1");
 	else
 		pr_info("Left out: address space 1, not supported\n");
+	test_discard_one();
 	test_initially_set();
 	test_long_bitmaps();
 	return 0;

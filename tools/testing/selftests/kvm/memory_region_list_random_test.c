@@ -210,7 +210,7 @@ int main(int argc, char *argv[])
 	char what[64];
 	struct mrl l;
 
-	TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
+	mrl_require();
 
 	pr_info("Seed %u, give it as an argument to repeat the run\n", seed);
 	srandom(seed);

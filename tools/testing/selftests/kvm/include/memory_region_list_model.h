@@ -224,8 +224,8 @@ static inline void mrl_model_check_write(struct mrl_model *m, const char *what,
 		got = e ? *(uint64_t *)mrl_entry_hva(e, i) : MRL_HOLE;
 		memory = e && !(e->flags & KVM_MEM_READONLY);
 		TEST_ASSERT(!(exits & BIT_ULL(i)) == memory,
-			    "%s: guest writes page %d: wanted %s exit, got the opposite",
-			    what, i, memory ? "no" : "an");
+			    "%s: guest writes page %d: wanted %s exit, got %s exit", what, i,
+			    memory ? "no" : "an", exits & BIT_ULL(i) ? "an" : "no");
 		TEST_ASSERT((got == val[i]) == memory,
 			    "%s: guest writes page %d: wanted %s 0x%lx, got 0x%lx", what, i,
 			    memory ? "" : "other than", val[i], got);
@@ -320,6 +320,40 @@ static inline void mrl_model_check_results(struct mrl_model *m, const struct mrl
 	}
 }
 
+/*
+ * *kept-mappings*: what is zapped is what goes or changes, all of which was mapped,
+ * and the guest reads the rest without a fault.
+ */
+static inline void mrl_model_check_kept(struct mrl_model *m, const struct mrl_model *old,
+					uint64_t zapped, const char *what)
+{
+	uint64_t kept = 0, gone = 0, taken;
+	const mrl_entry *a, *b;
+	int i;
+
+	if (m->as_id || !mrl_keeps_mappings())
+		return;
+
+	for (i = 0; i < MRL_WIN_PAGES; i++) {
+		a = mrl_model_find(old, i);
+		b = mrl_model_find(m, i);
+		if (a && b && mrl_entry_hva(a, i) == mrl_entry_hva(b, i) &&
+		    !((a->flags ^ b->flags) & KVM_MEM_READONLY))
+			kept |= BIT_ULL(i);
+		else if (a)
+			gone |= BIT_ULL(i);
+	}
+	TEST_ASSERT(zapped == __builtin_popcountll(gone),
+		    "%s: pages zapped: wanted %d, those of 0x%lx, got %lu", what,
+		    __builtin_popcountll(gone), gone, zapped);
+
+	taken = mrl_vcpu_stat(m->g.vcpu, "pf_taken");
+	mrl_guest_read(&m->g, 0, kept, NULL);
+	taken = mrl_vcpu_stat(m->g.vcpu, "pf_taken") - taken;
+	TEST_ASSERT(!taken, "%s: faults on kept pages 0x%lx: wanted 0, got %lu", what, kept,
+		    taken);
+}
+
 /* Make a call that has to succeed, and check what it did. */
 static inline void mrl_model_apply(struct mrl_model *m, struct mrl *l, const char *what)
 {
@@ -330,9 +364,12 @@ static inline void mrl_model_apply(struct mrl_model *m, struct mrl *l, const cha
 
 	l->list->as_id = m->as_id;
 	mrl_model_want_results(m, l);
+	/* With a buffer for all that leaves there is nothing to discard. */
+	l->list->flags = random() % 2 ? KVM_MEMORY_REGION_LIST_DISCARD_DIRTY : 0;
 	r = __mrl_apply(m->g.vm, l);
-	TEST_ASSERT(!r, "%s: wanted 0, got errno %d (%s), error_index %u", what, errno,
-		    strerror(errno), l->list->error_index);
+	TEST_ASSERT(!r, "%s, header flags %u: wanted 0, got errno %d (%s), error_index %u", what,
+		    l->list->flags, errno, strerror(errno), l->list->error_index);
+	l->list->flags = 0;
 
 	/* *one-grace-period* */
 	counts = mrl_counts_since(m->g.vm, counts);
@@ -345,6 +382,7 @@ static inline void mrl_model_apply(struct mrl_model *m, struct mrl *l, const cha
 
 	mrl_model_commit(m, l);
 	mrl_model_check_results(m, &old, l, what);
+	mrl_model_check_kept(m, &old, counts.zapped, what);
 	mrl_model_check(m, what);
 }
 
@@ -357,6 +395,8 @@ static inline struct mrl_model mrl_model_create(void)
 		m.slot[i].slot = i;
 	vm_enable_cap(m.g.vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 		      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+	/* From here on, the guest has no faults on memory of its own. */
+	mrl_guest_read(&m.g, 0, 0, NULL);
 	return m;
 }
 
