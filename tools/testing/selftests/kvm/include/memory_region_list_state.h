@@ -9,7 +9,8 @@
  * No ioctl reads memslots back.  Instead: an id exists if a deletion, as a test,
  * is not ENOENT; a page is taken if a creation, as a test, is EEXIST; what is
  * behind a page, and whether it can be written, is what the guest finds there;
- * dirty logs are read, which with manual protection clears nothing.  The memslot
+ * dirty logs are read, which with manual protection clears nothing, and so are the
+ * first entries of a dirty ring, where new ones would follow.  The memslot
  * generation is not visible either, but grace periods are counted: there is no
  * new generation without one.
  */
@@ -26,6 +27,10 @@
 #define MRL_RESULT_NONE	(MRL_RESULT_BASE + 2 * MRL_PAGE_SIZE)
 #define MRL_POISON	0xa5
 
+/* Of a dirty ring, entries that are compared; those that are used are fewer. */
+#define MRL_RING_SIZE	65536
+#define MRL_RING_CMP	(2 * MRL_WIN_PAGES)
+
 /* error_index if no single entry is at fault; others are a bit per entry. */
 #define MRL_NENT	BIT(31)
 #define MRL_ENTRY(i)	BIT(i)
@@ -39,6 +44,7 @@ struct mrl_state {
 	uint32_t ids;
 	int log_errno[MRL_NR_IDS];
 	uint64_t log[MRL_NR_IDS];
+	struct kvm_dirty_gfn ring[MRL_RING_CMP];
 };
 
 /* A VM and the state it must stay in. */
@@ -50,6 +56,8 @@ struct mrl_world {
 	struct mrl_state want;
 	/* Pages of each slot that logs. */
 	uint32_t slot_pages[MRL_NR_IDS];
+	/* The ring of the vCPU, if this VM has rings instead of logs. */
+	struct kvm_dirty_gfn *ring;
 	uint32_t nr_failed;
 };
 
@@ -93,11 +101,10 @@ static inline void mrl_state_get(struct mrl_world *w, struct mrl_state *s)
 	for (i = 0; i < MRL_WIN_PAGES; i++)
 		s->occupied |= (uint64_t)mrl_page_occupied(g->vm, w->as_id,
 							   MRL_UNUSED_ID, i) << i;
-	if (!g->vcpu)
-		return;
-
 	s->read_exits = mrl_guest_read(g, 0, MRL_ALL_PAGES, s->val);
 	s->write_exits = mrl_guest_write(g, 0, w->writable, s->val);
+	if (w->ring)
+		memcpy(s->ring, w->ring, sizeof(s->ring));
 }
 
 static inline void mrl_state_eq(const char *what, const char *field, int i,
@@ -124,6 +131,11 @@ static inline void mrl_world_check(struct mrl_world *w, const char *what)
 	for (i = 0; i < MRL_NR_IDS; i++) {
 		mrl_state_eq(what, "log_errno", i, want->log_errno[i], got.log_errno[i]);
 		mrl_state_eq(what, "log", i, want->log[i], got.log[i]);
+	}
+	for (i = 0; i < MRL_RING_CMP; i++) {
+		mrl_state_eq(what, "ring flags", i, want->ring[i].flags, got.ring[i].flags);
+		mrl_state_eq(what, "ring slot", i, want->ring[i].slot, got.ring[i].slot);
+		mrl_state_eq(what, "ring offset", i, want->ring[i].offset, got.ring[i].offset);
 	}
 }
 
@@ -194,6 +206,19 @@ static inline void mrl_check_error_index(const char *what, uint32_t nent,
 		    what, want, nent, got);
 }
 
+static inline void mrl_check_header(const char *what,
+				    const struct kvm_userspace_memory_region_list *want,
+				    const struct kvm_userspace_memory_region_list *got)
+{
+	TEST_ASSERT(got->nent == want->nent && got->flags == want->flags &&
+		    got->as_id == want->as_id && got->reserved[0] == want->reserved[0] &&
+		    got->reserved[1] == want->reserved[1],
+		    "%s: header but error_index: wanted %u, 0x%x, %u, 0x%llx, 0x%llx, got %u, 0x%x, %u, 0x%llx, 0x%llx",
+		    what, want->nent, want->flags, want->as_id, want->reserved[0],
+		    want->reserved[1], got->nent, got->flags, got->as_id, got->reserved[0],
+		    got->reserved[1]);
+}
+
 /*
  * Make a call that has to fail with @want and error_index one of @index, and that
  * has to leave everything as it was.  The calls of mrl_world_check() that follow
@@ -214,10 +239,7 @@ static inline void mrl_expect_fail(struct mrl_world *w, const char *what,
 	mrl_check_counts(mrl_counts_since(w->g.vm, before), true, what);
 	mrl_check_errno(what, r, err, want);
 	mrl_check_error_index(what, head.nent, list->error_index, index);
-
-	head.error_index = list->error_index;
-	TEST_ASSERT(!memcmp(&head, list, sizeof(head)),
-		    "%s: header: wanted no change but error_index, got another one", what);
+	mrl_check_header(what, &head, list);
 	mrl_check_poison(what);
 	mrl_world_check(w, what);
 	w->nr_failed++;
@@ -241,6 +263,47 @@ static inline void mrl_expect_fail(struct mrl_world *w, const char *what,
 		.userspace_addr = MRL_HVA(hva_page),				\
 	}
 
+/* KVM marks pages dirty when the guest reads them for the first time. */
+static inline void mrl_world_dirty_log(struct mrl_world *w)
+{
+	uint64_t val[MRL_WIN_PAGES], log = GENMASK_ULL(15, 0);
+
+	mrl_guest_read(&w->g, 0, MRL_ALL_PAGES, val);
+	kvm_vm_clear_dirty_log(w->g.vm, MRL_LOGGED, &log, 0, 16);
+	kvm_vm_clear_dirty_log(w->g.vm, MRL_LOGGED_2, &log, 0, 8);
+	mrl_guest_write(&w->g, 0, MRL_DIRTY_PAGES, val);
+}
+
+/* The guest does not get at this address space.  All pages are dirty from the start. */
+static inline void mrl_world_dirty_init_set(struct mrl_world *w)
+{
+	uint64_t clean = GENMASK_ULL(15, 0) & ~(MRL_DIRTY_PAGES >> 16);
+	uint64_t clean_2 = GENMASK_ULL(7, 0) & ~(MRL_DIRTY_PAGES >> 48);
+
+	kvm_vm_clear_dirty_log(w->g.vm, w->as_id << 16 | MRL_LOGGED, &clean, 0, 16);
+	kvm_vm_clear_dirty_log(w->g.vm, w->as_id << 16 | MRL_LOGGED_2, &clean_2, 0, 8);
+}
+
+static inline void mrl_world_dirty_ring(struct mrl_world *w)
+{
+	uint64_t val[MRL_WIN_PAGES];
+	uint32_t i, reset, used;
+
+	w->ring = vcpu_map_dirty_ring(w->g.vcpu);
+	mrl_guest_read(&w->g, 0, MRL_ALL_PAGES, val);
+	for (i = 0; w->ring[i].flags & KVM_DIRTY_GFN_F_DIRTY; i++)
+		w->ring[i].flags |= KVM_DIRTY_GFN_F_RESET;
+	reset = kvm_vm_reset_dirty_ring(w->g.vm);
+	TEST_ASSERT(reset == i, "Reset of the ring: wanted %u entries, got %u", i, reset);
+
+	mrl_guest_write(&w->g, 0, MRL_DIRTY_PAGES, val);
+	for (used = 0; w->ring[i + used].flags & KVM_DIRTY_GFN_F_DIRTY; used++)
+		;
+	TEST_ASSERT(used == __builtin_popcountll(MRL_DIRTY_PAGES) && i + used < MRL_RING_CMP,
+		    "Ring: wanted %d entries below entry %u, got %u at entry %u",
+		    __builtin_popcountll(MRL_DIRTY_PAGES), MRL_RING_CMP, used, i);
+}
+
 static inline void mrl_world_fill(struct mrl_world *w)
 {
 	static const mrl_entry slots[] = {
@@ -250,7 +313,6 @@ static inline void mrl_world_fill(struct mrl_world *w)
 		MRL_E(MRL_LOGGED_2, KVM_MEM_LOG_DIRTY_PAGES, 48, 8, 48),
 	};
 	struct mrl l = mrl_alloc(ARRAY_SIZE(slots));
-	uint64_t val[MRL_WIN_PAGES], log = GENMASK_ULL(15, 0);
 
 	l.list->nent = l.max;
 	l.list->as_id = w->as_id;
@@ -260,19 +322,18 @@ static inline void mrl_world_fill(struct mrl_world *w)
 
 	/* No page of a log may get dirty that is not dirty from the start. */
 	w->writable = ~(GENMASK_ULL(31, 16) | GENMASK_ULL(55, 48)) | MRL_DIRTY_PAGES;
-	if (w->g.vcpu) {
-		/* KVM marks pages dirty when the guest reads them for the first time. */
-		mrl_guest_read(&w->g, 0, MRL_ALL_PAGES, val);
-		w->slot_pages[MRL_LOGGED] = 16;
-		w->slot_pages[MRL_LOGGED_2] = 8;
-		kvm_vm_clear_dirty_log(w->g.vm, MRL_LOGGED, &log, 0, 16);
-		kvm_vm_clear_dirty_log(w->g.vm, MRL_LOGGED_2, &log, 0, 8);
-		mrl_guest_write(&w->g, 0, MRL_DIRTY_PAGES, val);
-	}
+	w->slot_pages[MRL_LOGGED] = 16;
+	w->slot_pages[MRL_LOGGED_2] = 8;
+	if (w->g.vm->dirty_ring_size)
+		mrl_world_dirty_ring(w);
+	else if (w->as_id)
+		mrl_world_dirty_init_set(w);
+	else
+		mrl_world_dirty_log(w);
 	mrl_world_freeze(w);
 
 	/* Or else a lost bit would not be missed. */
-	if (w->g.vcpu)
+	if (!w->ring)
 		TEST_ASSERT(w->want.log[MRL_LOGGED] == 0x8013 && w->want.log[MRL_LOGGED_2] == 1,
 			    "Logs: wanted 0x8013 and 0x1, got 0x%lx and 0x%lx",
 			    w->want.log[MRL_LOGGED], w->want.log[MRL_LOGGED_2]);
