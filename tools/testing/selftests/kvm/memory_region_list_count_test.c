@@ -4,12 +4,14 @@
  *
  * Proves, from the kernel's own counters, *one-grace-period* for 1, 64 and as many
  * entries as a call can have, and *kept-mappings*: a split and a merge zap no page
- * of what stays, and the guest takes no fault on it afterwards, with small pages
- * wherever the boundary is, with huge pages if it is on a boundary of theirs.
- * What did change is zapped, and no more.
+ * of what stays and flush no TLB, and the guest takes no fault on it afterwards, of
+ * whatever kind, with small pages wherever the boundary is, with huge pages if it is
+ * on a boundary of theirs, and in slots that log.  What did change is zapped, and no
+ * more.
  *
- * Does not prove how long anything takes.  *kept-mappings* is not part of the ABI.
- * It holds under the TDP MMU; with other MMUs these tests are left out.
+ * Does not prove how long anything takes; that the counter of grace periods is right
+ * (memory_region_list_trace_test.c).  *kept-mappings* is not part of the ABI.  It
+ * holds under the TDP MMU; with other MMUs these tests are left out.
  */
 #include "memory_region_list_guest.h"
 
@@ -108,94 +110,130 @@ static bool alloc_region(bool huge)
 static void touch(struct mrl_guest *g, uint64_t first, uint64_t end)
 {
 	const uint64_t val[MRL_WIN_PAGES] = {};
-	uint64_t exits;
+	uint64_t exits, nr;
 
-	for (; first < end; first += MRL_WIN_PAGES) {
-		exits = mrl_guest_write(g, first, MRL_ALL_PAGES, val);
+	for (; first < end; first += nr) {
+		nr = min_t(uint64_t, end - first, MRL_WIN_PAGES);
+		exits = mrl_guest_write(g, first, GENMASK_ULL(nr - 1, 0), val);
 		TEST_ASSERT(!exits, "Pages from %lu: wanted no exits, got 0x%lx", first, exits);
 	}
 }
 
-/* Apply @l; @zapped pages go, and the guest faults on no page but those. */
-static void apply_and_touch(struct mrl_guest *g, struct mrl *l, uint64_t zapped,
-			    const char *what)
+/* Faults on what stays, fixed or not. */
+static void touch_kept(struct mrl_guest *g, uint64_t first, uint64_t end, const char *what)
 {
-	struct mrl_counts counts = mrl_counts_get(g->vm);
 	uint64_t fixed = mrl_vcpu_stat(g->vcpu, "pf_fixed");
 	uint64_t taken = mrl_vcpu_stat(g->vcpu, "pf_taken");
 
+	touch(g, first, end);
+	fixed = mrl_vcpu_stat(g->vcpu, "pf_fixed") - fixed;
+	taken = mrl_vcpu_stat(g->vcpu, "pf_taken") - taken;
+	TEST_ASSERT(!fixed && !taken,
+		    "%s: pages %lu to %lu are kept: wanted 0 faults, got %lu taken, %lu fixed",
+		    what, first, end - 1, taken, fixed);
+}
+
+/* What a list does to mappings: those of [first, end) go, @flush: TLBs are flushed. */
+struct effect {
+	uint64_t first, end;
+	bool flush;
+};
+
+static void apply_and_touch(struct mrl_guest *g, struct mrl *l, struct effect want,
+			    const char *what)
+{
+	struct mrl_counts counts = mrl_counts_get(g->vm);
+	uint64_t flushes = vm_get_stat(g->vm, "remote_tlb_flush_requests");
+	uint64_t zapped = want.end - want.first, fixed;
+
 	mrl_apply(g->vm, l);
+	flushes = vm_get_stat(g->vm, "remote_tlb_flush_requests") - flushes;
 	counts = mrl_counts_since(g->vm, counts);
 	TEST_ASSERT(counts.grace_periods == 1, "%s: wanted 1 grace period, got %lu",
 		    what, counts.grace_periods);
 	TEST_ASSERT(counts.zapped == zapped, "%s: wanted %lu pages zapped, got %lu",
 		    what, zapped, counts.zapped);
+	TEST_ASSERT(!flushes == !want.flush, "%s: TLB flushes: wanted %s, got %lu", what,
+		    want.flush ? "some" : "0", flushes);
 
-	touch(g, 0, REGION_PAGES);
+	touch_kept(g, 0, want.first, what);
+	touch_kept(g, want.end, REGION_PAGES, what);
+	fixed = mrl_vcpu_stat(g->vcpu, "pf_fixed");
+	touch(g, want.first, want.end);
 	fixed = mrl_vcpu_stat(g->vcpu, "pf_fixed") - fixed;
-	taken = mrl_vcpu_stat(g->vcpu, "pf_taken") - taken;
 	TEST_ASSERT(zapped ? fixed && fixed <= zapped : !fixed,
-		    "%s: wanted %s%lu faults, got %lu (%lu taken)", what,
-		    zapped ? "1 to " : "", zapped, fixed, taken);
-	pr_info("  %s: %lu pages zapped, %lu faults\n", what, counts.zapped, fixed);
+		    "%s: wanted %s%lu faults, got %lu", what, zapped ? "1 to " : "", zapped,
+		    fixed);
+	pr_info("  %s: %lu pages zapped, %lu faults, %lu TLB flushes\n", what, counts.zapped,
+		fixed, flushes);
 }
 
-static void set_pages(struct mrl *l, uint32_t slot, uint64_t first, uint64_t end)
+static void set_pages(struct mrl *l, uint32_t slot, uint32_t flags, uint64_t first,
+		      uint64_t end)
 {
-	mrl_set(l, slot, 0, MRL_GPA(first), MRL_SIZE(end - first), (void *)MRL_HVA(first));
+	mrl_set(l, slot, flags, MRL_GPA(first), MRL_SIZE(end - first), (void *)MRL_HVA(first));
 }
 
-/* Only a huge mapping that would cross the boundary may go, @zapped pages. */
-static void split_and_merge(struct mrl_guest *g, uint64_t boundary, uint64_t zapped)
+/* Only a huge mapping that would cross the boundary may go. */
+static void split_and_merge(struct mrl_guest *g, uint32_t flags, uint64_t boundary, bool huge)
 {
+	const struct effect none = {};
+	struct effect split = {};
 	struct mrl l = mrl_alloc(2);
 	char what[64];
 
-	set_pages(&l, 1, 0, boundary);
-	set_pages(&l, 2, boundary, REGION_PAGES);
+	if (huge && boundary % HUGE_PAGES) {
+		split.first = boundary / HUGE_PAGES * HUGE_PAGES;
+		split.end = split.first + HUGE_PAGES;
+		split.flush = true;
+	}
+	set_pages(&l, 1, flags, 0, boundary);
+	set_pages(&l, 2, flags, boundary, REGION_PAGES);
 	snprintf(what, sizeof(what), "split at page %lu", boundary);
-	apply_and_touch(g, &l, zapped, what);
+	apply_and_touch(g, &l, split, what);
 
 	mrl_reset(&l);
 	mrl_delete(&l, 1);
-	set_pages(&l, 2, 0, REGION_PAGES);
+	set_pages(&l, 2, flags, 0, REGION_PAGES);
 	snprintf(what, sizeof(what), "merge at page %lu", boundary);
-	apply_and_touch(g, &l, 0, what);
+	apply_and_touch(g, &l, none, what);
 
 	mrl_reset(&l);
 	mrl_delete(&l, 2);
-	set_pages(&l, 1, 0, REGION_PAGES);
-	apply_and_touch(g, &l, 0, "rename");
+	set_pages(&l, 1, flags, 0, REGION_PAGES);
+	apply_and_touch(g, &l, none, "rename");
 	mrl_free(&l);
 }
 
 /* What changes is in the middle of what stays. */
 static void change_some(struct mrl_guest *g)
 {
+	const struct effect some = { 700, 716, true };
 	struct mrl l = mrl_alloc(3);
 
-	set_pages(&l, 1, 0, 700);
+	set_pages(&l, 1, 0, 0, 700);
 	mrl_set(&l, 2, 0, MRL_GPA(700), MRL_SIZE(16), (void *)MRL_HVA(0));
-	set_pages(&l, 3, 716, REGION_PAGES);
-	apply_and_touch(g, &l, 16, "16 pages get other memory");
+	set_pages(&l, 3, 0, 716, REGION_PAGES);
+	apply_and_touch(g, &l, some, "16 pages get other memory");
 
 	mrl_reset(&l);
-	set_pages(&l, 2, 700, 716);
-	l.list->entries[0].flags = KVM_MEM_LOG_DIRTY_PAGES;
-	apply_and_touch(g, &l, 16, "16 pages get their memory back, and log");
+	set_pages(&l, 2, KVM_MEM_LOG_DIRTY_PAGES, 700, 716);
+	apply_and_touch(g, &l, some, "16 pages get their memory back, and log");
 
-	/* Write access goes, mappings stay. */
+	/* Small pages stay small, i.e. their mappings stay, too. */
 	mrl_reset(&l);
-	set_pages(&l, 1, 0, REGION_PAGES);
+	set_pages(&l, 1, 0, 0, REGION_PAGES);
 	mrl_delete(&l, 2);
 	mrl_delete(&l, 3);
 	l.list->flags = KVM_MEMORY_REGION_LIST_DISCARD_DIRTY;
-	apply_and_touch(g, &l, 0, "merge, some pages stop logging");
+	apply_and_touch(g, &l, (struct effect) {}, "merge, some pages stop logging");
 	mrl_free(&l);
 }
 
-static void test_kept_mappings(bool huge)
+static void test_kept_mappings(bool huge, uint32_t flags)
 {
+	/* Slots that log are mapped page by page. */
+	bool huge_maps = huge && !flags;
 	struct mrl_guest g;
 	struct mrl l;
 
@@ -203,39 +241,51 @@ static void test_kept_mappings(bool huge)
 		pr_info("Left out: huge pages, the host has none\n");
 		return;
 	}
-	pr_info("Memory in %s pages:\n", huge ? "huge" : "small");
+	pr_info("Memory in %s pages, %s:\n", huge ? "huge" : "small",
+		flags ? "slots log" : "slots don't log");
 	g = mrl_guest_create(REGION_PAGES);
 	l = mrl_alloc(1);
-	set_pages(&l, 1, 0, REGION_PAGES);
+	set_pages(&l, 1, flags, 0, REGION_PAGES);
 	mrl_apply(g.vm, &l);
 	touch(&g, 0, REGION_PAGES);
 
-	split_and_merge(&g, HUGE_PAGES, 0);
-	split_and_merge(&g, 3 * HUGE_PAGES, 0);
-	split_and_merge(&g, HUGE_PAGES + 7, huge ? HUGE_PAGES : 0);
-	if (!huge)
+	split_and_merge(&g, flags, HUGE_PAGES, huge_maps);
+	split_and_merge(&g, flags, 3 * HUGE_PAGES, huge_maps);
+	split_and_merge(&g, flags, HUGE_PAGES + 7, huge_maps);
+	if (!huge && !flags)
 		change_some(&g);
 
 	mrl_free(&l);
 	kvm_vm_free(g.vm);
 }
 
+static uint32_t max_entries(void)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	int max = vm_check_cap(vm, KVM_CAP_USER_MEMORY_REGION_LIST);
+
+	kvm_vm_free(vm);
+	return max;
+}
+
 int main(int argc, char *argv[])
 {
-	TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
+	mrl_require();
 
 	mrl_mem_alloc(MRL_MEM_PAGES);
 	test_old_ioctls();
 	test_grace_periods(1);
 	test_grace_periods(64);
-	test_grace_periods(kvm_check_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
+	test_grace_periods(max_entries());
 	mrl_mem_free(MRL_MEM_PAGES);
 
-	if (!kvm_is_tdp_enabled() || !get_kvm_param_bool("tdp_mmu")) {
+	if (!mrl_keeps_mappings()) {
 		pr_info("Left out: kept mappings, the TDP MMU is not used\n");
 		return 0;
 	}
-	test_kept_mappings(false);
-	test_kept_mappings(true);
+	test_kept_mappings(false, 0);
+	test_kept_mappings(true, 0);
+	test_kept_mappings(false, KVM_MEM_LOG_DIRTY_PAGES);
+	test_kept_mappings(true, KVM_MEM_LOG_DIRTY_PAGES);
 	return 0;
 }

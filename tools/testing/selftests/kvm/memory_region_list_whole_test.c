@@ -5,9 +5,11 @@
  * Proves that one call can name every id that a VM has: create all slots, rename
  * all, give all of them other memory, delete all but the one that the guest runs
  * in, each time with all slots in an order of their own (*order-free*), and one
- * grace period (*one-grace-period*); and that the guest finds what the final layout
- * says at each page.  A list with one mistake at its end fails and changes nothing
- * (*all-or-nothing*), however much was there to undo.
+ * grace period (*one-grace-period*); that the guest finds what the final layout says,
+ * at every fourth group of 64 pages; and that probes find its id at each page after
+ * a rename, and at every seventh page after other calls.  A list with one
+ * mistake at its end fails and changes nothing (*all-or-nothing*), however much was
+ * there to undo.
  *
  * Does not prove how long vCPUs are held up by a call of this size.
  */
@@ -65,6 +67,56 @@ static void check(struct mrl_guest *g, int round, uint32_t stride, const char *w
 	}
 }
 
+/*
+ * That all slots are equal but for their ids the guest can't see.  A creation of what
+ * is there, as a test, succeeds by the id that has the page, and is an overlap by any
+ * other.
+ */
+static void check_ids(struct mrl_guest *g, bool reverse, uint32_t stride, const char *what)
+{
+	uint64_t page;
+	int i;
+
+	for (page = 0; page < nr_slots - 1; page += stride) {
+		for (i = 0; i < 2; i++) {
+			uint32_t id = page_id(page, i), own = page_id(page, reverse);
+			int want = id == own ? 0 : EEXIST;
+			int got = mrl_probe(g->vm, 0, (mrl_entry) {
+				.slot = id,
+				.guest_phys_addr = MRL_GPA(page),
+				.memory_size = MRL_SIZE(1),
+				.userspace_addr = MRL_HVA(0),
+			});
+
+			TEST_ASSERT(got == want,
+				    "%s: page %lu, as slot %u: wanted errno %d, it is slot %u, got %d",
+				    what, page, id, want, own, got);
+		}
+	}
+}
+
+/* One slot, by the id that it has now, gets other memory. */
+static void change_one(struct mrl_guest *g, uint64_t page, bool reverse)
+{
+	const uint64_t first = page / MRL_WIN_PAGES * MRL_WIN_PAGES;
+	const uint64_t other = (host_page(page, 0) + 1) % MRL_MEM_PAGES;
+	uint64_t val[MRL_WIN_PAGES], exits, want;
+	struct mrl l = mrl_alloc(1);
+	int i;
+
+	mrl_set(&l, page_id(page, reverse), 0, MRL_GPA(page), MRL_SIZE(1), (void *)MRL_HVA(other));
+	mrl_apply(g->vm, &l);
+	mrl_free(&l);
+
+	exits = mrl_guest_read(g, first, MRL_ALL_PAGES, val);
+	TEST_ASSERT(!exits, "One by its new id: wanted no exits, got 0x%lx", exits);
+	for (i = 0; i < MRL_WIN_PAGES; i++) {
+		want = MRL_TAG(first + i == page ? other : host_page(first + i, 0));
+		TEST_ASSERT(val[i] == want, "One by its new id: page %lu: wanted 0x%lx, got 0x%lx",
+			    first + i, want, val[i]);
+	}
+}
+
 static void apply(struct mrl_guest *g, struct mrl *l, const char *what)
 {
 	struct mrl_counts counts = mrl_counts_get(g->vm);
@@ -114,9 +166,12 @@ int main(int argc, char *argv[])
 	struct mrl_guest g;
 	struct mrl l;
 
-	TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
+	mrl_require();
 
-	nr_slots = kvm_check_cap(KVM_CAP_USER_MEMORY_REGION_LIST);
+	/* As many as a VM has; a guest that maps them all is created next. */
+	g.vm = vm_create_barebones();
+	nr_slots = vm_check_cap(g.vm, KVM_CAP_USER_MEMORY_REGION_LIST);
+	kvm_vm_free(g.vm);
 	mrl_mem_alloc(MRL_MEM_PAGES);
 	g = mrl_guest_create(nr_slots);
 	l = mrl_alloc(nr_slots);
@@ -124,18 +179,23 @@ int main(int argc, char *argv[])
 	fill(g.vm, &l, 1, 0, false);
 	apply(&g, &l, "create");
 	check(&g, 0, 4, "create");
+	check_ids(&g, false, 7, "create");
 
 	fill(g.vm, &l, 1, 1, true);
 	expect_fail(&g, &l);
 	check(&g, 0, 8, "failed");
+	check_ids(&g, false, 7, "failed");
 
 	fill(g.vm, &l, 1, 0, true);
 	apply(&g, &l, "rename");
 	check(&g, 0, 4, "rename");
+	check_ids(&g, true, 1, "rename");
+	change_one(&g, 1000, true);
 
 	fill(g.vm, &l, 1, 2, false);
 	apply(&g, &l, "rename, other memory");
 	check(&g, 2, 4, "rename, other memory");
+	check_ids(&g, false, 7, "rename, other memory");
 
 	fill(g.vm, &l, 0, 0, false);
 	apply(&g, &l, "delete");
