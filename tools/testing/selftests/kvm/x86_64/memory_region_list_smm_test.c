@@ -5,7 +5,8 @@
  * Proves that a call changes the address space in its header and no other: an SMI
  * handler reads and writes a page through address space 1 while the guest outside
  * of SMM sees the slots of address space 0 at the same address.  Create, split,
- * re-back, read-only, delete, each in one call and one grace period.
+ * re-back, read-only, delete, each in one call and one grace period.  And that a VM
+ * that died, of an SMI without SMRAM, gets EIO and no answer in error_index.
  *
  * Does not prove: anything about vCPUs that are in SMM during the call.
  */
@@ -155,11 +156,54 @@ static void test_smm(struct mrl_guest *g, uint8_t *handler)
 	mrl_free(&l);
 }
 
+static void expect_eio(struct kvm_vm *vm, struct kvm_userspace_memory_region_list *list,
+		       const char *what)
+{
+	int r = __vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION_LIST, list);
+
+	TEST_ASSERT(r == -1 && errno == EIO, "%s in a dead VM: wanted errno %d, got %d, errno %d",
+		    what, EIO, r, errno);
+	if (list)
+		TEST_ASSERT(list->error_index == 0xbad,
+			    "%s in a dead VM: error_index: wanted 0xbad untouched, got 0x%x", what,
+			    list->error_index);
+}
+
+/* KVM kills a VM whose state it can't save when an SMI comes. */
+static void test_dead_vm(void)
+{
+	struct mrl_guest g = mrl_guest_create(MRL_WIN_PAGES);
+	struct mrl l = mrl_alloc(1);
+	int r;
+
+	mrl_guest_read(&g, 0, 0, NULL);
+	inject_smi(g.vcpu);
+	r = __vcpu_run(g.vcpu);
+	TEST_ASSERT(r == -1 && errno == EIO,
+		    "SMI without SMRAM: wanted a dead VM and errno %d, got %d, errno %d", EIO, r,
+		    errno);
+
+	l.list->error_index = 0xbad;
+	expect_eio(g.vm, l.list, "nent 0");
+	mrl_set(&l, 2, 0, MRL_GPA(0), MRL_SIZE(4), (void *)MRL_HVA(0));
+	expect_eio(g.vm, l.list, "A legal list");
+	l.list->flags = KVM_MEMORY_REGION_LIST_TEST_ONLY;
+	expect_eio(g.vm, l.list, "A test");
+	l.list->flags = BIT(31);
+	expect_eio(g.vm, l.list, "An unknown flag");
+	expect_eio(g.vm, NULL, "No list");
+	pr_info("A dead VM gets EIO\n");
+
+	/* kvm_vm_free() deletes slots, which fails, too. */
+	kvm_vm_release(g.vm);
+	mrl_free(&l);
+}
+
 int main(int argc, char *argv[])
 {
 	struct mrl_guest g;
 
-	TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
+	mrl_require();
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_SMM));
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_MULTI_ADDRESS_SPACE) > 1);
 
@@ -171,5 +215,6 @@ int main(int argc, char *argv[])
 	pr_info("SMM sees its own layout, and nobody else does\n");
 
 	kvm_vm_free(g.vm);
+	test_dead_vm();
 	return 0;
 }
