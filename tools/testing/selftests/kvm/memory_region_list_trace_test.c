@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM_SET_USER_MEMORY_REGION_LIST: what tracing shows.
+ *
+ * Proves *one-grace-period* without KVM's own counter: probes on the functions that
+ * wait for SRCU are hit once by the caller, for 1, 64 and as many entries as a call
+ * can have, and not at all by a call that changes nothing or fails.  Proves that the
+ * tracepoint kvm_memory_region_list and the stats of the VM tell what a call did.
+ *
+ * Does not prove: that nobody else waits on behalf of the caller.  Needs tracefs and
+ * kprobe events, and to be in the initial PID namespace.
+ */
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "memory_region_list_guest.h"
+
+#define TRACING		"/sys/kernel/tracing/"
+#define INSTANCE	TRACING "instances/mrl_trace_test/"
+#define LOG		KVM_MEM_LOG_DIRTY_PAGES
+
+static void write_file(const char *name, int flags, const char *text)
+{
+	int fd = open(name, O_WRONLY | flags), r;
+
+	TEST_ASSERT(fd >= 0, "open() of %s: got errno %d (%s)", name, errno, strerror(errno));
+	r = write(fd, text, strlen(text));
+	TEST_ASSERT(r == strlen(text), "Write of '%s' to %s: wanted %zu, got %d, errno %d (%s)",
+		    text, name, strlen(text), r, errno, strerror(errno));
+	close(fd);
+}
+
+/* Record what this thread does. */
+static void enable_event(const char *event)
+{
+	char name[128], filter[64];
+
+	snprintf(filter, sizeof(filter), "common_pid == %d", gettid());
+	snprintf(name, sizeof(name), INSTANCE "events/%s/filter", event);
+	write_file(name, 0, filter);
+	snprintf(name, sizeof(name), INSTANCE "events/%s/enable", event);
+	write_file(name, 0, "1");
+}
+
+static const char * const probes[] = { "mrl/expedited", "mrl/normal" };
+
+static void tracing_start(void)
+{
+	int r = mkdir(INSTANCE, 0700), i;
+
+	TEST_ASSERT(!r, "mkdir() of " INSTANCE ": wanted 0, got %d, errno %d", r, errno);
+	write_file(TRACING "kprobe_events", O_APPEND,
+		   "p:mrl/expedited synchronize_srcu_expedited\n");
+	write_file(TRACING "kprobe_events", O_APPEND, "p:mrl/normal synchronize_srcu\n");
+	for (i = 0; i < ARRAY_SIZE(probes); i++)
+		enable_event(probes[i]);
+	enable_event("kvm/kvm_memory_region_list");
+}
+
+static void tracing_stop(void)
+{
+	rmdir(INSTANCE);
+	write_file(TRACING "kprobe_events", O_APPEND, "-:mrl/expedited\n");
+	write_file(TRACING "kprobe_events", O_APPEND, "-:mrl/normal\n");
+}
+
+static void trace_clear(void)
+{
+	int fd = open(INSTANCE "trace", O_WRONLY | O_TRUNC);
+
+	TEST_ASSERT(fd >= 0, "open() of " INSTANCE "trace: got errno %d", errno);
+	close(fd);
+}
+
+/* Count the lines of @event since trace_clear(), and keep the last one. */
+static int trace_count(const char *event, char *last, size_t size)
+{
+	FILE *f = fopen(INSTANCE "trace", "r");
+	char line[1024], key[64], *at;
+	int nr = 0;
+
+	TEST_ASSERT(f, "fopen() of " INSTANCE "trace: got errno %d", errno);
+	snprintf(key, sizeof(key), ": %s:", event);
+	while (fgets(line, sizeof(line), f)) {
+		at = line[0] == '#' ? NULL : strstr(line, key);
+		if (!at)
+			continue;
+		nr++;
+		if (last)
+			snprintf(last, size, "%s", at + strlen(key));
+	}
+	fclose(f);
+	return nr;
+}
+
+static void expect_waits(int want, const char *what)
+{
+	int expedited = trace_count("expedited", NULL, 0);
+	int normal = trace_count("normal", NULL, 0);
+
+	TEST_ASSERT(expedited == want && !normal,
+		    "%s: wanted %d calls of synchronize_srcu_expedited(), 0 of synchronize_srcu(), got %d, %d",
+		    what, want, expedited, normal);
+}
+
+/* As a control: the probes are hit. */
+static void test_old_ioctls(struct kvm_vm *vm)
+{
+	trace_clear();
+	vm_set_user_memory_region(vm, 1, 0, MRL_GPA(0), MRL_SIZE(4), (void *)MRL_HVA(0));
+	expect_waits(1, "Old ioctl, create");
+	trace_clear();
+	vm_set_user_memory_region(vm, 1, 0, 0, 0, NULL);
+	expect_waits(2, "Old ioctl, delete");
+}
+
+static void apply(struct kvm_vm *vm, struct mrl *l, int want, const char *what)
+{
+	trace_clear();
+	mrl_apply(vm, l);
+	expect_waits(want, what);
+}
+
+/* @pages 0 deletes. */
+static void fill(struct mrl *l, uint32_t nr, uint64_t pages, uint64_t hva_page)
+{
+	uint32_t i;
+
+	mrl_reset(l);
+	for (i = 0; i < nr; i++)
+		mrl_set(l, i, 0, MRL_GPA(i), MRL_SIZE(pages), (void *)MRL_HVA(hva_page));
+}
+
+static void test_grace_periods(struct kvm_vm *vm, uint32_t nr)
+{
+	struct mrl l = mrl_alloc(nr);
+
+	fill(&l, nr, 1, 0);
+	apply(vm, &l, 1, "create");
+	apply(vm, &l, 0, "no-op");
+	fill(&l, nr, 1, 1);
+	l.list->flags = KVM_MEMORY_REGION_LIST_TEST_ONLY;
+	apply(vm, &l, 0, "a test");
+	l.list->flags = 0;
+	apply(vm, &l, 1, "re-back");
+	fill(&l, nr, 0, 0);
+	apply(vm, &l, 1, "delete");
+
+	trace_clear();
+	TEST_ASSERT(__mrl_apply(vm, &l) == -1 && errno == ENOENT,
+		    "Delete again: wanted errno %d, got %d", ENOENT, errno);
+	expect_waits(0, "failed");
+	pr_info("%u entries: one wait for SRCU a call\n", nr);
+	mrl_free(&l);
+}
+
+/* The fields of the tracepoint, as it prints them. */
+struct event {
+	uint32_t as_id, nent, created, deleted, replaced;
+	uint64_t kept_pages, zapped_pages, dirty_kept, dirty_returned;
+	uint64_t publish_ns, grace_ns, total_ns;
+	int ret;
+};
+
+static int64_t get_field(const char *line, const char *name)
+{
+	char key[32], *at;
+	long long value;
+
+	snprintf(key, sizeof(key), " %s ", name);
+	at = strstr(line, key);
+	TEST_ASSERT(at && sscanf(at + strlen(key), "%lld", &value) == 1,
+		    "kvm_memory_region_list: wanted a field '%s', got '%s'", name, line);
+	return value;
+}
+
+static struct event read_event(const char *what)
+{
+	char line[1024] = "";
+	int nr = trace_count("kvm_memory_region_list", line, sizeof(line));
+
+	TEST_ASSERT(nr == 1, "%s: kvm_memory_region_list: wanted 1 event, got %d", what, nr);
+	return (struct event) {
+		.as_id = get_field(line, "as_id"),
+		.nent = get_field(line, "nent"),
+		.created = get_field(line, "created"),
+		.deleted = get_field(line, "deleted"),
+		.replaced = get_field(line, "replaced"),
+		.kept_pages = get_field(line, "kept_pages"),
+		.zapped_pages = get_field(line, "zapped_pages"),
+		.dirty_kept = get_field(line, "dirty_kept"),
+		.dirty_returned = get_field(line, "dirty_returned"),
+		.publish_ns = get_field(line, "publish_ns"),
+		.grace_ns = get_field(line, "grace_ns"),
+		.total_ns = get_field(line, "total_ns"),
+		.ret = get_field(line, "ret"),
+	};
+}
+
+/* Make a call and compare all but times and zapped pages.  Stats count it, too. */
+static struct event check_event(struct kvm_vm *vm, struct mrl *l, struct event want,
+				const char *what)
+{
+	struct mrl_counts counts = mrl_counts_get(vm);
+	struct event got;
+	int r;
+
+	trace_clear();
+	r = __mrl_apply(vm, l);
+	r = r ? -errno : 0;
+	counts = mrl_counts_since(vm, counts);
+	got = read_event(what);
+
+	TEST_ASSERT(r == want.ret && got.ret == want.ret,
+		    "%s: ret: wanted %d, got %d by the ioctl, %d in the event", what, want.ret, r,
+		    got.ret);
+	TEST_ASSERT(got.as_id == want.as_id && got.nent == want.nent &&
+		    got.created == want.created && got.deleted == want.deleted &&
+		    got.replaced == want.replaced,
+		    "%s: as_id, nent, created, deleted, replaced: wanted %u %u %u %u %u, got %u %u %u %u %u",
+		    what, want.as_id, want.nent, want.created, want.deleted, want.replaced,
+		    got.as_id, got.nent, got.created, got.deleted, got.replaced);
+	TEST_ASSERT(got.kept_pages == want.kept_pages && got.dirty_kept == want.dirty_kept &&
+		    got.dirty_returned == want.dirty_returned,
+		    "%s: kept_pages, dirty_kept, dirty_returned: wanted %lu %lu %lu, got %lu %lu %lu",
+		    what, want.kept_pages, want.dirty_kept, want.dirty_returned, got.kept_pages,
+		    got.dirty_kept, got.dirty_returned);
+	TEST_ASSERT(counts.calls == 1 && counts.failed == !!want.ret &&
+		    counts.entries == (want.ret ? 0 : want.nent) &&
+		    counts.zapped == got.zapped_pages,
+		    "%s: stats: wanted 1 call, %d failed, %u entries, %lu zapped, got %lu, %lu, %lu, %lu",
+		    what, !!want.ret, want.ret ? 0 : want.nent, got.zapped_pages, counts.calls,
+		    counts.failed, counts.entries, counts.zapped);
+	return got;
+}
+
+/* Nothing was published, hence there is no time of it. */
+static void expect_idle(struct event e, const char *what)
+{
+	TEST_ASSERT(!e.zapped_pages && !e.publish_ns && !e.grace_ns && e.total_ns,
+		    "%s: zapped_pages, publish_ns, grace_ns, total_ns: wanted 0 0 0 and a time, got %lu %lu %lu %lu",
+		    what, e.zapped_pages, e.publish_ns, e.grace_ns, e.total_ns);
+}
+
+/* Slots 1 and 2 log, 3 does not.  Pages 3, 10, 17, 18 and 20 are dirty. */
+static void setup_event(struct mrl_guest *g, struct mrl *l)
+{
+	const uint64_t dirty = BIT_ULL(3) | BIT_ULL(10) | BIT_ULL(17) | BIT_ULL(18) | BIT_ULL(20);
+	uint64_t val[MRL_WIN_PAGES] = {}, all = GENMASK_ULL(15, 0);
+
+	vm_enable_cap(g->vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+	mrl_reset(l);
+	mrl_set(l, 1, LOG, MRL_GPA(0), MRL_SIZE(16), (void *)MRL_HVA(0));
+	mrl_set(l, 2, LOG, MRL_GPA(16), MRL_SIZE(16), (void *)MRL_HVA(16));
+	mrl_set(l, 3, 0, MRL_GPA(48), MRL_SIZE(8), (void *)MRL_HVA(48));
+	check_event(g->vm, l, (struct event) { .nent = 3, .created = 3 }, "create");
+
+	/* KVM marks pages dirty when the guest reads them for the first time. */
+	mrl_guest_read(g, 0, GENMASK_ULL(31, 0) | GENMASK_ULL(55, 48), NULL);
+	kvm_vm_clear_dirty_log(g->vm, 1, &all, 0, 16);
+	kvm_vm_clear_dirty_log(g->vm, 2, &all, 0, 16);
+	mrl_guest_write(g, 0, dirty, val);
+}
+
+/* Slot 1 is split, slot 2 goes, slot 3 is named and does not change, slot 6 comes. */
+static void test_event(void)
+{
+	const struct event want = {
+		.nent = 5, .created = 2, .deleted = 1, .replaced = 1,
+		.kept_pages = 16, .dirty_kept = 2, .dirty_returned = 3,
+	};
+	struct mrl_guest g = mrl_guest_create(MRL_WIN_PAGES);
+	struct mrl l = mrl_alloc(5);
+	uint64_t result = 0;
+	struct event got;
+
+	setup_event(&g, &l);
+	mrl_reset(&l);
+	mrl_set(&l, 6, 0, MRL_GPA(40), MRL_SIZE(4), (void *)MRL_HVA(40));
+	mrl_set(&l, 5, LOG, MRL_GPA(8), MRL_SIZE(8), (void *)MRL_HVA(8));
+	mrl_result(mrl_delete(&l, 2), &result, 8);
+	mrl_set(&l, 3, 0, MRL_GPA(48), MRL_SIZE(8), (void *)MRL_HVA(48));
+	mrl_set(&l, 1, LOG, MRL_GPA(0), MRL_SIZE(8), (void *)MRL_HVA(0));
+
+	l.list->flags = KVM_MEMORY_REGION_LIST_TEST_ONLY;
+	got = check_event(g.vm, &l, (struct event) { .nent = 5 }, "a test");
+	expect_idle(got, "a test");
+
+	l.list->flags = 0;
+	got = check_event(g.vm, &l, want, "split, delete, create");
+	TEST_ASSERT(result == 0x16, "Result: wanted 0x16, got 0x%lx", result);
+	/* With rmaps, mappings of all slots may go, and those of the guest's own memory. */
+	TEST_ASSERT(mrl_keeps_mappings() ? got.zapped_pages == 16 : got.zapped_pages >= 16,
+		    "zapped_pages: wanted %s16, got %lu", mrl_keeps_mappings() ? "" : "at least ",
+		    got.zapped_pages);
+	TEST_ASSERT(got.publish_ns && got.publish_ns <= got.grace_ns &&
+		    got.grace_ns <= got.total_ns,
+		    "publish_ns, grace_ns, total_ns: wanted them to ascend, got %lu %lu %lu",
+		    got.publish_ns, got.grace_ns, got.total_ns);
+
+	l.list->reserved[0] = 1;
+	got = check_event(g.vm, &l, (struct event) { .nent = 5, .ret = -EINVAL }, "reserved");
+	expect_idle(got, "reserved");
+	/* Slot 2 is gone. */
+	l.list->reserved[0] = 0;
+	got = check_event(g.vm, &l, (struct event) { .nent = 5, .ret = -ENOENT }, "again");
+	expect_idle(got, "again");
+
+	if (vm_check_cap(g.vm, KVM_CAP_MULTI_ADDRESS_SPACE) > 1) {
+		mrl_reset(&l);
+		l.list->as_id = 1;
+		mrl_set(&l, 2, 0, MRL_GPA(0), MRL_SIZE(4), (void *)MRL_HVA(0));
+		check_event(g.vm, &l, (struct event) { .as_id = 1, .nent = 1, .created = 1 },
+			    "address space 1");
+	}
+	pr_info("The tracepoint tells what a call did\n");
+	mrl_free(&l);
+	kvm_vm_free(g.vm);
+}
+
+int main(int argc, char *argv[])
+{
+	struct kvm_vm *vm;
+
+	mrl_require();
+	TEST_REQUIRE(!access(TRACING "kprobe_events", W_OK));
+	TEST_REQUIRE(!access(TRACING "events/kvm/kvm_memory_region_list", F_OK));
+
+	mrl_mem_alloc(MRL_MEM_PAGES);
+	tracing_start();
+	vm = vm_create_barebones();
+	test_old_ioctls(vm);
+	test_grace_periods(vm, 1);
+	test_grace_periods(vm, 64);
+	test_grace_periods(vm, vm_check_cap(vm, KVM_CAP_USER_MEMORY_REGION_LIST));
+	kvm_vm_free(vm);
+	test_event();
+	tracing_stop();
+	return 0;
+}
