@@ -19,19 +19,27 @@ NOISE = re.compile(r'(today|list): \d+ transactions|Random seed|mrl-compare ')
 LIST_CALLS = re.compile(r'^mrl-compare side=list .*?transactions=(\d+)', re.M)
 
 
+def boots_of(tests, where, bed):
+    """(name, tests) of each boot: one a test, so that a VM that dies takes one test with it.
+    Those that skip on the base share a boot."""
+    tests = [test for test in tests if bed in test.beds and (where != 'base' or test.base != 'none')]
+    skipping = [test for test in tests if where == 'base' and test.base == 'skip']
+    yield from ((test.name, [test]) for test in tests if test not in skipping)
+    if skipping:
+        yield 'skips', skipping
+
+
 def jobs_of(tests, reg, kernels, binaries, lane):
-    """One boot per test and bed, so that a VM that dies takes one test with it."""
     for where, image in kernels.items():
-        for test in tests:
-            if where == 'base' and test.base == 'none':
-                continue
-            for bed in test.beds:
-                yield boot.Job(f'{lane}/{where}/{bed}/{test.name}', image, dict(reg.beds[bed], name=bed),
-                               [test], binaries, reg.lanes[lane]['slower'])
+        for bed in reg.beds:
+            for name, together in boots_of(tests, where, bed):
+                yield boot.Job(f'{lane}/{where}/{bed}/{name}', image, dict(reg.beds[bed], name=bed),
+                               together, binaries, reg.lanes[lane]['slower'])
 
 
-def label(job):
-    return f'{job.label.split("/", 1)[1]:<60}'
+def label(job, name=''):
+    place = job.label.split('/', 1)[1]
+    return f'{place if len(job.tests) == 1 or not name else place.rsplit("/", 1)[0] + "/" + name:<60}'
 
 
 def last_line(job):
@@ -45,8 +53,8 @@ def report(job, verdicts, place):
     for verdict in verdicts:
         if verdict.name in ('unload', 'boot') and verdict.word == 'PASS':
             continue
-        name = '' if verdict.name == job.tests[0].name else f' ({verdict.name})'
-        say(f'{verdict.word} {label(job)} {verdict.seconds:4} s{name} {verdict.why}'.rstrip())
+        name = '' if verdict.name in {test.name for test in job.tests} else f' ({verdict.name})'
+        say(f'{verdict.word} {label(job, verdict.name)} {verdict.seconds:4} s{name} {verdict.why}'.rstrip())
     if any(verdict.word == 'FAIL' for verdict in verdicts):
         tail = (place / 'console').read_text(errors='replace').splitlines()[-40:]
         say('    ' + '\n    '.join(tail))
@@ -99,15 +107,21 @@ def run_jobs(jobs, show=report):
     return done
 
 
-def word_of(verdicts):
-    """FAIL if anything about the boot failed, else what the test itself came to."""
-    words = [verdict.word for verdict in verdicts]
-    return 'FAIL' if 'FAIL' in words else words[0]
+def outcomes(done):
+    """(name, test, word) of each test: FAIL if anything about the boot failed, else what it itself came to."""
+    for job, verdicts in done:
+        bad = any(verdict.word == 'FAIL' for verdict in verdicts[len(job.tests):])
+        for test, verdict in zip(job.tests, verdicts):
+            yield label(job, test.name).strip(), test, 'FAIL' if bad else verdict.word
+
+
+def passed(job, verdicts):
+    return all(word == 'PASS' for _, _, word in outcomes([(job, verdicts)]))
 
 
 def compare_with_base(done):
     """A line for each verdict on the base that is not as the registry wants it."""
-    words = {job.label.split('/', 1)[1]: (job.tests[0], word_of(verdicts)) for job, verdicts in done}
+    words = {name: (test, word) for name, test, word in outcomes(done)}
     for name, (test, word) in sorted(words.items()):
         if not name.startswith('base/'):
             continue
@@ -122,7 +136,7 @@ def allow_base_skips(tests, where):
 
 
 def summary(done, differences):
-    words = [word_of(verdicts) for _, verdicts in done]
+    words = [word for _, _, word in outcomes(done)]
     for line in differences:
         say(f'FAIL {line}')
     failed = words.count('FAIL') + len(differences)
@@ -181,7 +195,7 @@ def demo():
     reg = registry.load()
     binaries = selftests.build(series.compose(), [reg.demo.program])
     jobs = list(jobs_of([reg.demo], reg, kernels_of('debian', False), binaries, 'debian'))
-    done = run_jobs(jobs, lambda job, verdicts, place: word_of(verdicts) == 'PASS' or report(job, verdicts, place))
+    done = run_jobs(jobs, lambda job, verdicts, place: passed(job, verdicts) or report(job, verdicts, place))
     for _, verdicts in sorted(done, key=lambda entry: jobs.index(entry[0])):
         say('\n' + table_of(verdicts[0].output))
     calls = sum(int(match) for _, verdicts in done for match in LIST_CALLS.findall(verdicts[0].output))

@@ -71,6 +71,17 @@ class Parts(unittest.TestCase):
         self.assertEqual(len(self.difference('PASS', 'PASS', 'skip')), 1)
         self.assertEqual(self.difference('PASS', 'PASS', 'fail'), [])
 
+    def test_what_skips_on_the_base_shares_a_boot(self):
+        tests = [registry.Test(name, ('npt',), 1, base=kind)
+                 for name, kind in (('a', 'skip'), ('b', 'same'), ('c', 'skip'), ('d', 'none'))]
+        boots = {name: [test.name for test in together] for name, together in run.boots_of(tests, 'base', 'npt')}
+        self.assertEqual(boots, {'b': ['b'], 'skips': ['a', 'c']})
+        self.assertEqual(len(list(run.boots_of(tests, 'series', 'npt'))), 4)
+        job = types.SimpleNamespace(label='debian/base/npt/skips', tests=[tests[0], tests[2]])
+        verdicts = [judge.Verdict(name, word) for name, word in (('a', 'SKIP'), ('c', 'FAIL'), ('boot', 'PASS'))]
+        self.assertEqual([(name, word) for name, _, word in run.outcomes([(job, verdicts)])],
+                         [('base/npt/a', 'SKIP'), ('base/npt/c', 'FAIL')])
+
     def test_a_test_of_a_fix_has_to_fail_without_it(self):
         test = registry.Test('t', ('npt',), 1, base='fail', fails='signal 14')
 
