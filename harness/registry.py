@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""harness/tests.toml as objects, checked: a field that nobody knows is an error."""
+"""harness/tests.toml and upstream.toml as objects, checked: a field that nobody knows is an error."""
 import dataclasses
 import tomllib
 
@@ -43,10 +43,10 @@ def test_of(entry, beds):
     return Test(**{**entry, 'beds': tuple(entry['beds']), 'args': tuple(entry.get('args', ()))})
 
 
-def load(path=HARNESS / 'tests.toml'):
-    data = tomllib.loads(path.read_text())
+def load(place=HARNESS):
+    data, upstream = (tomllib.loads((place / name).read_text()) for name in ('tests.toml', 'upstream.toml'))
     beds = data['beds']
-    tests = tuple(test_of(entry, beds) for entry in data['test'])
+    tests = tuple(test_of(entry, beds) for entry in data['test'] + upstream['test'])
     if len({test.name for test in tests}) != len(tests):
         raise Failure('harness/tests.toml: a name stands twice.')
     return Registry(beds, data['lanes'], tests, test_of(data['demo'], beds))
