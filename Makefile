@@ -17,6 +17,10 @@ soak: ## the race and dirty page tests for MINUTES=10 each, on the debug kernel 
 	@sh harness/needs.sh base build boot
 	@$(H)/run.py soak
 
+mutants: ## break the kernel in one way after the other, and see that a test notices (NAMES=)
+	@sh harness/needs.sh base build boot
+	@$(H)/mutants.py
+
 check: ## all that needs no VM: patches, mail, style, header, documents, planner, harness
 	@sh harness/needs.sh base build check
 	@$(H)/check.py $(STEPS)
@@ -44,4 +48,4 @@ base: ## unpack the base into build/linux
 clean: ## remove what was built; build/linux, where you work, stays
 	@$(H)/clean.py
 
-.PHONY: help demo test soak check check-series mail series split base clean
+.PHONY: help demo test soak mutants check check-series mail series split base clean

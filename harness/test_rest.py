@@ -10,6 +10,7 @@ import boot
 import docs
 import judge
 import kernel
+import mutants
 import prefixes
 import registry
 import run
@@ -70,6 +71,12 @@ class Parts(unittest.TestCase):
         self.assertEqual(len(self.difference('PASS', 'FAIL', 'same')), 1)
         self.assertEqual(len(self.difference('PASS', 'PASS', 'skip')), 1)
         self.assertEqual(self.difference('PASS', 'PASS', 'fail'), [])
+
+    def test_mutants_name_tests_and_beds_of_the_registry(self):
+        tests = {test.name: test for test in registry.load().tests}
+        for path in mutants.PLACE.glob('*.patch'):
+            mutant = mutants.parse(path)
+            self.assertLessEqual(set(mutant.beds), set(tests[mutant.test].beds), mutant.name)
 
     def test_what_skips_on_the_base_shares_a_boot(self):
         tests = [registry.Test(name, ('npt',), 1, base=kind)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0
+"""`make mutants`: break the kernel in one way after the other, and see that a test notices.
+
+mutants/NAME.patch says which hazard or guarantee it attacks and which test has to fail; its diff applies to the
+composed tree.  Only the kvm modules are rebuilt.  The table goes to mutants/README.md when all have run."""
+import dataclasses
+import os
+import pathlib
+import re
+import tempfile
+import time
+
+import base
+import boot
+import debian
+import registry
+import selftests
+import series
+from util import BUILD, REPO, Failure, git, main, say, write_if_changed
+
+PLACE = REPO / 'mutants'
+HEAD = '''# Mutants
+
+Each of these patches breaks the kernel in one way, and a test has to fail.  `make mutants` made this table
+(NAMES= runs some of them); a mutant that survives is a missing test.
+
+| attacks | mutant | what it does | noticed by | s |
+|---|---|---|---|---|
+'''
+
+
+@dataclasses.dataclass
+class Mutant:
+    name: str
+    hazard: str
+    test: str
+    beds: list
+    what: str
+    diff: str
+
+
+def parse(path):
+    """A mutant from its file: a few header lines, then a diff."""
+    text = path.read_text()
+    head, mark, diff = text.partition('diff --git')
+    fields = dict(re.findall(r'^(\w+): (.*)$', head, re.M))
+    if sorted(fields) != ['Beds', 'Hazard', 'Test', 'What'] or not mark:
+        raise Failure(f'mutants/{path.name} needs the lines Hazard:, Test:, Beds:, What: and a diff.')
+    return Mutant(path.stem, fields['Hazard'], fields['Test'], fields['Beds'].split(), fields['What'], mark + diff)
+
+
+def commit_of(mutant):
+    """The composed tree with the mutant, as a commit."""
+    with tempfile.TemporaryDirectory() as scratch:
+        env = {'GIT_INDEX_FILE': str(pathlib.Path(scratch) / 'index')}
+        git(base.LINUX, 'read-tree', 'composed', env=env)
+        try:
+            git(base.LINUX, 'apply', '--cached', '-', input=mutant.diff, env=env)
+        except Failure as error:
+            raise Failure(f'mutants/{mutant.name}.patch does not apply to the composed tree, '
+                          f'refresh it: {error}') from None
+        tree = git(base.LINUX, 'write-tree', env=env).strip()
+    ident = {f'GIT_{who}_{what}': value for who in ('AUTHOR', 'COMMITTER')
+             for what, value in (('NAME', 'mutant'), ('EMAIL', 'mutant@localhost'))}
+    return git(base.LINUX, 'commit-tree', tree, '-p', 'composed', '-m', mutant.name, env=ident).strip()
+
+
+def attack(mutant, reg, binaries):
+    """Build and boot it; (bed, why) of the first bed where something fails, or None: it survives."""
+    kernel = debian.kernel(commit_of(mutant), BUILD / 'kmod-mutant')
+    test = next((test for test in reg.tests if test.name == mutant.test), None)
+    if test is None or set(mutant.beds) - set(test.beds):
+        raise Failure(f'mutants/{mutant.name}.patch: harness/tests.toml has no such test on these beds.')
+    for bed in mutant.beds:
+        job = boot.Job(f'mutant/{mutant.name}/{bed}', kernel, dict(reg.beds[bed], name=bed), [test], binaries)
+        verdicts, _ = boot.boot(job)
+        failed = next((verdict for verdict in verdicts if verdict.word == 'FAIL'), None)
+        if failed:
+            return bed, failed.why
+    return None
+
+
+def run(_):
+    reg, names = registry.load(), (os.environ.get('NAMES') or '').split()
+    mutants = [parse(path) for path in sorted(PLACE.glob('*.patch')) if not names or path.stem in names]
+    if not mutants or names and len(mutants) != len(set(names)):
+        raise Failure('NAMES= are names of patches in mutants/.')
+    binaries = selftests.build(series.compose(), registry.binaries(reg))
+    rows, survived = [], []
+    for number, mutant in enumerate(mutants, 1):
+        start = time.monotonic()
+        killer = attack(mutant, reg, binaries)
+        seconds = time.monotonic() - start
+        say(f'{number}/{len(mutants)} {mutant.name}: ' +
+            (f'noticed by {mutant.test} on {killer[0]}: {killer[1]}' if killer else 'SURVIVES'))
+        survived += [] if killer else [mutant.name]
+        rows.append(f'| {mutant.hazard} | {mutant.name} | {mutant.what} | '
+                    f'{f"{mutant.test}, {killer[0]}" if killer else "nothing"} | {seconds:.0f} |\n')
+    if not names:
+        write_if_changed(PLACE / 'README.md', HEAD + ''.join(rows))
+    say(f'{len(rows) - len(survived)} passed, {len(survived)} failed, 0 skipped')
+    return 1 if survived else 0
+
+
+if __name__ == '__main__':
+    main(run)
