@@ -19,7 +19,7 @@
 #define TEST_SIZE	(SZ_2M + PAGE_SIZE)
 #define TEST_SLOT	10
 #define NR_DELETES	200
-#define TIMEOUT		60
+#define TIMEOUT		30
 
 struct race {
 	struct kvm_vm *vm;
