@@ -70,8 +70,7 @@ bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
 /*
  * Return whether the MMU refers to memslots by anything but gfn, i.e. whether
  * kvm_arch_zap_shadow_pages() has to be called if mappings have to go, or the
- * metadata of a memslot goes.
- * Stable under slots_arch_lock.
+ * metadata of a memslot goes.  Stable under slots_arch_lock.
  */
 bool kvm_arch_mmu_refers_to_memslots(struct kvm *kvm);
 

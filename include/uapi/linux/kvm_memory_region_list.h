@@ -8,8 +8,9 @@
  * DOC: errors of KVM_SET_USER_MEMORY_REGION_LIST
  *
  * A call that fails changes nothing: not the layout, the memslot generation,
- * a dirty log or the accounting of memory.  Checks come in the order header, array, each
- * entry by ascending index, then entries against each other and the layout.
+ * a dirty log or the accounting of memory.  Checks come in the order header,
+ * array, each entry by ascending index, then entries against each other and the
+ * layout.
  *
  * * EINVAL: Malformed.  An unknown flag or one that this VM does not support, a
  *   non-zero reserved field, a misaligned or wrapping address or size, more
