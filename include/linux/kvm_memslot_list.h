@@ -60,17 +60,35 @@ bool kvm_arch_zap_memslot_range(struct kvm *kvm, struct kvm_memory_slot *slot,
 				u64 *zapped);
 
 /*
- * Drop every mapping that covers both @gfn - 1 and @gfn.  As above, but never
- * yields.  What refers to memslots is left to kvm_arch_zap_shadow_pages().
+ * Drop every mapping that covers both @gfn - 1 and @gfn, which lie in @slot.  As
+ * above, but never yields, and covers all kinds of mappings.
  */
 bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
 				     struct kvm_memory_slot *slot, gfn_t gfn,
 				     u64 *zapped);
 
 /*
+ * Let @new, which lies in memslots that are replaced, go on to use the metadata of
+ * @old, one of them, for the pages that they have in common.  Called under
+ * slots_arch_lock, for each such @old in turn, kvm_arch_free_memslot() undoes it.
+ * Return false if metadata of @old can't be used, or not together with what is used
+ * already.  It has to be possible if base, size and address are equal.
+ */
+bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
+			    const struct kvm_memory_slot *old);
+
+/*
+ * The ends of a memslot that shares its metadata with others are ends in the new
+ * layout (@set), or were in the old one.  Called for all of the old, then for all of
+ * the new ones, in the section of mmu_lock, held for writing, that publishes.
+ */
+void kvm_arch_set_memslot_boundaries(struct kvm *kvm,
+				     const struct kvm_memory_slot *slot, bool set);
+
+/*
  * Return whether the MMU refers to memslots by anything but gfn, i.e. whether
  * kvm_arch_zap_shadow_pages() has to be called if mappings have to go, or the
- * metadata of a memslot goes.  Stable under slots_arch_lock.
+ * metadata of a memslot goes without being shared.  Stable under slots_arch_lock.
  */
 bool kvm_arch_mmu_refers_to_memslots(struct kvm *kvm);
 

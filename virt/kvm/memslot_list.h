@@ -19,10 +19,11 @@ struct kvm_memslot_change {
 
 	/* The entry is equal to @old, i.e. @old is not replaced. */
 	bool noop;
-	/* Metadata of @old lives on in, metadata of @new comes from, another slot. */
-	bool old_is_shared;
-	bool new_is_shared;
-	/* Their dirty bitmaps, too. */
+	/* Not all of what uses metadata of @old finds it in a new slot. */
+	bool old_is_left;
+	/* @new does not go on with metadata of old slots. */
+	bool new_is_fresh;
+	/* The dirty bitmap of @old lives on in, that of @new comes from, another slot. */
 	bool old_bitmap_is_shared;
 	bool new_bitmap_is_shared;
 
@@ -66,6 +67,8 @@ struct kvm_memslot_list {
 
 	/* Set under slots_arch_lock: zap what refers to memslots, too. */
 	bool zaps_shadow;
+	/* Slots share metadata, but not their ends. */
+	bool moves_boundaries;
 	/* The final layout is active, the old slots are unreachable. */
 	bool published;
 	/* Page faults on what is zapped are held off until the publication. */

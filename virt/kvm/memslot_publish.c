@@ -9,9 +9,11 @@
  * objects that nobody can reach, or drops mappings that can be faulted in again;
  * what comes after it cannot fail.
  *
- * A slot that keeps base, size and address takes over the arch metadata of the
- * old one, and its dirty bitmap if both log.  Such pairs are found by range and
- * not by id, i.e. renaming a slot is as cheap as changing its flags.
+ * A slot whose pages all come from old slots, at the same address, goes on to use
+ * their arch metadata, if the architecture is able to share it; then nothing that is
+ * accounted there has to go.  A slot that keeps base, size and address takes over the
+ * dirty bitmap, too, if both log.  Both are found by range and not by id, i.e. renaming
+ * a slot is as cheap as changing its flags.
  *
  * Runs under slots_lock.  kvm_replace_memslots() takes slots_arch_lock, because
  * arch metadata may otherwise grow behind its back, and drops it ahead of the
@@ -46,57 +48,91 @@ static int kvm_alloc_new_memslots(struct kvm_memslot_list *list)
 	return 0;
 }
 
-/* Same range, same address: nothing in the metadata depends on the rest. */
-static bool kvm_run_is_shared(const struct kvm_plan_run *run)
+/* All of an old slot and all of a new one. */
+static bool kvm_run_is_whole(const struct kvm_plan_run *run)
+{
+	return run->old && run->new && run->old->gfn == run->new->gfn &&
+	       run->old->npages == run->new->npages;
+}
+
+/*
+ * Nothing in the metadata depends on more than gfn and address.  If everything
+ * that is accounted there is zapped anyway, there is nothing to gain, and a small
+ * slot would hold on to the metadata of a large one that has gone.
+ */
+static bool kvm_run_may_share(struct kvm_memslot_list *list,
+			      const struct kvm_plan_run *run)
 {
 	return run->old && run->new && kvm_run_same_page(run) &&
-	       run->old->gfn == run->new->gfn &&
-	       run->old->npages == run->new->npages &&
-	       !((run->old->flags | run->new->flags) & KVM_MEM_GUEST_MEMFD);
+	       !((run->old->flags | run->new->flags) & KVM_MEM_GUEST_MEMFD) &&
+	       (!list->zaps || kvm_run_is_whole(run));
 }
 
-static void kvm_find_shared_memslots(struct kvm_memslot_list *list)
+static void kvm_share_arch_memslot(struct kvm_memslot_list *list,
+				   const struct kvm_plan_run *run)
+{
+	struct kvm_memslot_change *change = &list->changes[run->new->index];
+
+	if (change->new_is_fresh)
+		return;
+
+	if (!kvm_arch_share_memslot(list->kvm, change->new, kvm_run_old_slot(list, run))) {
+		/* What it shares with others isn't all that it would need. */
+		kvm_arch_free_memslot(list->kvm, change->new);
+		change->new_is_fresh = true;
+		return;
+	}
+
+	if (!kvm_run_is_whole(run))
+		list->moves_boundaries = true;
+}
+
+static void kvm_share_arch_memslots(struct kvm_memslot_list *list)
+{
+	struct kvm_plan_run run;
+
+	lockdep_assert_held(&list->kvm->slots_arch_lock);
+
+	kvm_for_each_plan_run(run, &list->plan) {
+		if (run.new && !kvm_run_may_share(list, &run))
+			list->changes[run.new->index].new_is_fresh = true;
+	}
+	kvm_for_each_plan_run(run, &list->plan) {
+		if (run.new)
+			kvm_share_arch_memslot(list, &run);
+	}
+	kvm_for_each_plan_run(run, &list->plan) {
+		if (run.old && (!run.new || list->changes[run.new->index].new_is_fresh))
+			list->changes[run.old->index].old_is_left = true;
+	}
+}
+
+static void kvm_share_dirty_bitmaps(struct kvm_memslot_list *list)
 {
 	struct kvm_plan_run run;
 
 	kvm_for_each_plan_run(run, &list->plan) {
-		if (!kvm_run_is_shared(&run))
+		if (!kvm_run_is_whole(&run) || !kvm_run_stays_logged(&run) ||
+		    ((run.old->flags | run.new->flags) & KVM_MEM_GUEST_MEMFD))
 			continue;
 
-		list->changes[run.old->index].old_is_shared = true;
-		list->changes[run.new->index].new_is_shared = true;
-		if (kvm_run_stays_logged(&run)) {
-			list->changes[run.old->index].old_bitmap_is_shared = true;
-			list->changes[run.new->index].new_bitmap_is_shared = true;
-		}
+		list->changes[run.old->index].old_bitmap_is_shared = true;
+		list->changes[run.new->index].new_bitmap_is_shared = true;
+		kvm_run_new_slot(list, &run)->dirty_bitmap =
+			kvm_run_old_slot(list, &run)->dirty_bitmap;
 	}
 }
 
-static int kvm_prepare_arch_memslots(struct kvm_memslot_list *list)
+static int kvm_create_arch_memslots(struct kvm_memslot_list *list)
 {
-	struct kvm_memory_slot *old, *new;
-	struct kvm_plan_run run;
 	int r = 0;
 	u32 i;
-
-	kvm_for_each_plan_run(run, &list->plan) {
-		if (!kvm_run_is_shared(&run))
-			continue;
-
-		old = kvm_run_old_slot(list, &run);
-		new = kvm_run_new_slot(list, &run);
-		r = kvm_arch_prepare_memory_region(list->kvm, old, new, KVM_MR_FLAGS_ONLY);
-		if (WARN_ON_ONCE(r))
-			return r;
-		if (kvm_run_stays_logged(&run))
-			new->dirty_bitmap = old->dirty_bitmap;
-	}
 
 	for (i = 0; !r && i < list->plan.nr_new; i++) {
 		struct kvm_memslot_change *change;
 
 		change = &list->changes[list->plan.new[i].index];
-		if (!change->new_is_shared)
+		if (change->new_is_fresh)
 			r = kvm_arch_prepare_memory_region(list->kvm, NULL, change->new,
 							   KVM_MR_CREATE);
 		if (r)
@@ -130,14 +166,12 @@ static int kvm_bind_new_memslots(struct kvm_memslot_list *list)
 
 /* Free @new unless it has been published, or @old after it was replaced. */
 static void kvm_free_memslot_object(struct kvm *kvm, struct kvm_memory_slot *slot,
-				    bool shared, bool bitmap_shared)
+				    bool bitmap_shared)
 {
 	if (bitmap_shared)
 		slot->dirty_bitmap = NULL;
 	kvm_destroy_dirty_bitmap(slot);
-
-	if (!shared)
-		kvm_arch_free_memslot(kvm, slot);
+	kvm_arch_free_memslot(kvm, slot);
 	kfree(slot);
 }
 
@@ -156,7 +190,6 @@ static void kvm_abort_new_memslots(struct kvm_memslot_list *list)
 		if (change->new->flags & KVM_MEM_GUEST_MEMFD)
 			kvm_gmem_unbind(change->new);
 		kvm_free_memslot_object(list->kvm, change->new,
-					change->new_is_shared,
 					change->new_bitmap_is_shared);
 		change->new = NULL;
 		cond_resched();
@@ -171,8 +204,9 @@ static int kvm_prepare_memslots(struct kvm_memslot_list *list)
 	if (r)
 		return r;
 
-	kvm_find_shared_memslots(list);
-	r = kvm_prepare_arch_memslots(list);
+	kvm_share_arch_memslots(list);
+	kvm_share_dirty_bitmaps(list);
+	r = kvm_create_arch_memslots(list);
 	if (r)
 		return r;
 
@@ -204,6 +238,32 @@ static void kvm_update_inactive_memslots(struct kvm_memslot_list *list)
 }
 
 /*
+ * Slots that share metadata share the entries of a huge page in which one ends and
+ * another one begins.  First all of the old, then all of the new, an end of one may
+ * be an end of another.
+ */
+static void kvm_move_memslot_boundaries(struct kvm_memslot_list *list)
+{
+	const struct kvm_memslot_change *change;
+	u32 i;
+
+	if (!list->moves_boundaries)
+		return;
+
+	for (i = 0; i < list->plan.nr_old; i++) {
+		change = &list->changes[list->plan.old[i].index];
+		/* Otherwise its ends may be those of slots that stay. */
+		if (!change->old_is_left)
+			kvm_arch_set_memslot_boundaries(list->kvm, change->old, false);
+	}
+	for (i = 0; i < list->plan.nr_new; i++) {
+		change = &list->changes[list->plan.new[i].index];
+		if (!change->new_is_fresh)
+			kvm_arch_set_memslot_boundaries(list->kvm, change->new, true);
+	}
+}
+
+/*
  * The point of no return.  mn_invalidate_lock is taken outside of mmu_lock:
  * waiting for notifiers inside would mean to drop mmu_lock, and to zap again.
  */
@@ -223,6 +283,7 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 	KVM_MMU_LOCK(kvm);
 
 	kvm_zap_final(list);
+	kvm_move_memslot_boundaries(list);
 	if (list->leaves_log)
 		kvm_open_leaving_memslots(list, old);
 
@@ -363,7 +424,7 @@ int kvm_replace_memslots(struct kvm_memslot_list *list)
 		/* What refers to memslots goes by this alone, not by range. */
 		list->zaps_shadow = list->zaps;
 		for (i = 0; i < list->plan.nr_old; i++)
-			list->zaps_shadow |= !list->changes[list->plan.old[i].index].old_is_shared;
+			list->zaps_shadow |= list->changes[list->plan.old[i].index].old_is_left;
 		list->zaps_shadow &= kvm_arch_mmu_refers_to_memslots(kvm);
 
 		kvm_update_inactive_memslots(list);
@@ -392,7 +453,6 @@ void kvm_free_replaced_memslots(struct kvm_memslot_list *list)
 
 		change = &list->changes[list->plan.old[i].index];
 		kvm_free_memslot_object(list->kvm, change->old,
-					change->old_is_shared,
 					change->old_bitmap_is_shared);
 		cond_resched();
 	}

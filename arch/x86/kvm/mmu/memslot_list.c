@@ -5,14 +5,28 @@
  * What KVM_SET_USER_MEMORY_REGION_LIST needs from the MMU.
  *
  * The one principle: the TDP MMU knows nothing of memslots but gfns, the shadow
- * MMU knows them by pointer.  SPTEs of the TDP MMU are dropped exactly where the
- * layout changes and stay everywhere else (*kept-mappings*).  Shadow pages are
- * accounted in the memslot of the page table that they shadow, and their SPTEs are
- * listed in rmaps of the memslot of the page that they map; if any mapping has to
- * go, or the metadata of any memslot goes, all shadow pages go.  Those that existed
- * at the beginning are made obsolete and zapped in sections that yield, the few that
- * were made since in the section that publishes.  So all rmaps are empty when the
- * memslots change hands, and no shadow page has to be looked up by gfn.
+ * MMU knows the metadata of memslots, and neither knows memslots.  SPTEs of the TDP
+ * MMU are dropped exactly where the layout changes and stay everywhere else
+ * (*kept-mappings*).  Shadow pages are accounted in the metadata of the memslot of the
+ * page table that they shadow, and their SPTEs are listed in rmaps there.  A memslot
+ * that is split leaves its arrays to the pieces, and a memslot that is merged from
+ * such pieces gets them back: an entry stays where it is, whatever memslot its gfn
+ * belongs to, and nothing has to be zapped, moved or counted anew.  What changes are
+ * the ends of memslots, across which there are no huge pages.
+ *
+ * Shadow pages are zapped, all of them, if
+ *
+ * - a mapping has to go.  Page tables may lie in what goes, and finding them, or the
+ *   rmaps that are not empty, means to look at each page of it under mmu_lock;
+ * - metadata goes, because a memslot is to have pages that did not come from one
+ *   memslot by splitting, e.g. because it grows.  Moving rmaps from array to array is
+ *   8 bytes a page under mmu_lock;
+ * - a memslot is split or merged in a VM with private memory, because what is mixed is
+ *   not tracked in huge pages across an end.
+ *
+ * Those that existed at the beginning are made obsolete and zapped in sections that
+ * yield, the few that were made since in the section that publishes.  So all rmaps are
+ * empty when the memslots change hands, and no shadow page has to be looked up by gfn.
  *
  * All of it runs under slots_lock; functions that return whether TLBs have to be
  * flushed, and kvm_arch_zap_shadow_pages(), under mmu_lock held for writing.
@@ -95,13 +109,76 @@ bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
 				     struct kvm_memory_slot *slot, gfn_t gfn,
 				     u64 *zapped)
 {
+	bool flush = false;
+	u64 before;
+
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
 	/* No mapping is larger than 1 GiB, i.e. nothing straddles its multiples. */
-	if (!tdp_mmu_enabled || !(gfn & (KVM_PAGES_PER_HPAGE(PG_LEVEL_1G) - 1)))
+	if (!(gfn & (KVM_PAGES_PER_HPAGE(PG_LEVEL_1G) - 1)))
 		return false;
 
-	return kvm_tdp_mmu_zap_straddler(kvm, slot->as_id, gfn, zapped);
+	if (tdp_mmu_enabled)
+		flush = kvm_tdp_mmu_zap_straddler(kvm, slot->as_id, gfn, zapped);
+
+	if (kvm_memslots_have_rmaps(kvm)) {
+		before = kvm_nr_mapped_pages(kvm);
+		flush |= kvm_mmu_zap_rmap_straddlers(kvm, slot, gfn);
+		*zapped += kvm_nr_unmapped_pages(kvm, before);
+	}
+
+	return flush;
+}
+
+static bool kvm_memslot_fits_arrays(struct kvm *kvm, const struct kvm_memory_slot *new,
+				    const struct kvm_memory_slot *old)
+{
+	const struct kvm_memslot_arrays *arrays = old->arch.arrays;
+
+	if (new->base_gfn == old->base_gfn && new->npages == old->npages)
+		return true;
+
+	/* Without rmaps there is nothing in it that is worth to be kept. */
+	return kvm_memslots_have_rmaps(kvm) && !kvm_arch_has_private_mem(kvm) &&
+	       new->base_gfn >= arrays->base_gfn &&
+	       new->base_gfn + new->npages <= arrays->base_gfn + arrays->npages;
+}
+
+bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
+			    const struct kvm_memory_slot *old)
+{
+	struct kvm_memslot_arrays *arrays = old->arch.arrays;
+	gfn_t index;
+	int i;
+
+	lockdep_assert_held(&kvm->slots_arch_lock);
+
+	if (new->arch.arrays)
+		return new->arch.arrays == arrays;
+
+	if (!kvm_memslot_fits_arrays(kvm, new, old))
+		return false;
+
+	refcount_inc(&arrays->users);
+	new->arch.arrays = arrays;
+	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
+		index = gfn_to_index(new->base_gfn, arrays->base_gfn, PG_LEVEL_4K + i);
+		if (arrays->rmap[i])
+			new->arch.rmap[i] = arrays->rmap[i] + index;
+		if (i)
+			new->arch.lpage_info[i - 1] = arrays->lpage_info[i - 1] + index;
+		else if (arrays->gfn_write_track)
+			new->arch.gfn_write_track = arrays->gfn_write_track + index;
+	}
+	return true;
+}
+
+void kvm_arch_set_memslot_boundaries(struct kvm *kvm,
+				     const struct kvm_memory_slot *slot, bool set)
+{
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	kvm_mmu_slot_set_boundaries(slot, set);
 }
 
 bool kvm_arch_mmu_refers_to_memslots(struct kvm *kvm)

@@ -112,8 +112,8 @@ static inline struct mrl_guest mrl_guest_create(uint32_t pages)
 	return mrl_guest_init(__vm_create(VM_SHAPE_DEFAULT, 1, pages / 256), pages);
 }
 
-/* *kept-mappings* is held by the TDP MMU only. */
-static inline bool mrl_keeps_mappings(void)
+/* *kept-mappings* also if something else changes: by the TDP MMU only. */
+static inline bool mrl_zaps_are_exact(void)
 {
 	return kvm_is_tdp_enabled() && get_kvm_param_bool("tdp_mmu");
 }

@@ -331,7 +331,7 @@ static inline void mrl_model_check_kept(struct mrl_model *m, const struct mrl_mo
 	const mrl_entry *a, *b;
 	int i;
 
-	if (m->as_id || !mrl_keeps_mappings())
+	if (m->as_id || !mrl_zaps_are_exact())
 		return;
 
 	for (i = 0; i < MRL_WIN_PAGES; i++) {
