@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM_SET_USER_MEMORY_REGION_LIST: memslots that are pieces of one.
+ *
+ * With rmaps, i.e. with tdp_mmu=0 or shadow paging, the pieces of a memslot go on to
+ * use its metadata, and so does what is merged from them: *kept-mappings*.  Proves, at
+ * each step of a series of splits and merges, that no page is zapped; that an MMU
+ * notifier finds the mapping of a page, whatever memslot it belongs to by now; that a
+ * huge page is mapped as such unless a memslot ends inside of it, and is again when
+ * that end is gone; that pieces can be changed by the old ioctl; and that the metadata
+ * of all of them is freed.
+ *
+ * Does not prove anything about page tables of nested guests, and little without rmaps.
+ */
+#include "memory_region_list_guest.h"
+
+#define HUGE_PAGES	512
+#define REGION_PAGES	(4 * HUGE_PAGES)
+#define MAX_PIECES	5
+
+/* Ends of memslots, by page, from 0 to REGION_PAGES.  Ids change with each step. */
+static const uint32_t steps[][MAX_PIECES + 1] = {
+	{ 0, REGION_PAGES },
+	{ 0, 519, REGION_PAGES },
+	{ 0, 519, 600, REGION_PAGES },
+	{ 0, 600, REGION_PAGES },
+	{ 0, 600, 700, 1200, REGION_PAGES },
+	{ 0, 600, 1200, REGION_PAGES },
+	{ 0, REGION_PAGES },
+	{ 0, 512, 1024, 1536, REGION_PAGES },
+	{ 0, 512, 1536, REGION_PAGES },
+	{ 0, 1, REGION_PAGES - 1, REGION_PAGES },
+	{ 0, REGION_PAGES },
+};
+
+/* False if the host has no huge pages. */
+static bool alloc_region(bool huge)
+{
+	void *mem = mmap((void *)MRL_HVA_BASE, MRL_SIZE(REGION_PAGES), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	char line[256];
+	long kbytes = 0;
+	FILE *f;
+
+	TEST_ASSERT(mem == (void *)MRL_HVA_BASE, "mmap(): wanted %p, got %p",
+		    (void *)MRL_HVA_BASE, mem);
+	madvise(mem, MRL_SIZE(REGION_PAGES), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	memset(mem, 1, MRL_SIZE(REGION_PAGES));
+
+	f = fopen("/proc/self/smaps_rollup", "r");
+	while (f && fgets(line, sizeof(line), f))
+		sscanf(line, "AnonHugePages: %ld kB", &kbytes);
+	if (f)
+		fclose(f);
+	return !huge || kbytes * 1024 >= MRL_SIZE(REGION_PAGES);
+}
+
+static void touch_region(struct mrl_guest *g)
+{
+	const uint64_t val[MRL_WIN_PAGES] = {};
+	uint64_t page, exits;
+
+	for (page = 0; page < REGION_PAGES; page += MRL_WIN_PAGES) {
+		exits = mrl_guest_write(g, page, MRL_ALL_PAGES, val);
+		TEST_ASSERT(!exits, "Pages from %lu: wanted no exits, got 0x%lx", page, exits);
+	}
+}
+
+/* Put another host page behind @page: the guest has to see it. */
+static void check_notifier(struct mrl_guest *g, uint64_t page)
+{
+	static uint64_t tag = MRL_TAG(0);
+	uint64_t val[MRL_WIN_PAGES], *word = (uint64_t *)MRL_HVA(page);
+
+	TEST_ASSERT(!madvise(word, MRL_PAGE_SIZE, MADV_DONTNEED), "madvise() failed, errno %d",
+		    errno);
+	WRITE_ONCE(*word, ++tag);
+	mrl_guest_read(g, page, 1, val);
+	TEST_ASSERT(val[0] == tag,
+		    "Page %lu after the host replaced it: wanted 0x%lx, got 0x%lx: a stale mapping",
+		    page, tag, val[0]);
+}
+
+static void check_notifiers(struct mrl_guest *g, const uint32_t *ends)
+{
+	int i;
+
+	for (i = 0; ends[i] < REGION_PAGES; i++) {
+		check_notifier(g, ends[i]);
+		check_notifier(g, ends[i + 1] - 1);
+	}
+}
+
+/* Let the guest map everything anew. */
+static void check_huge_mappings(struct mrl_guest *g, const uint32_t *ends)
+{
+	void *mem = (void *)MRL_HVA_BASE;
+	bool ends_inside[REGION_PAGES / HUGE_PAGES] = {};
+	uint64_t wanted = REGION_PAGES / HUGE_PAGES, got;
+	int i;
+
+	for (i = 0; ends[i] < REGION_PAGES; i++)
+		ends_inside[ends[i] / HUGE_PAGES] |= ends[i] % HUGE_PAGES;
+	for (i = 0; i < REGION_PAGES / HUGE_PAGES; i++)
+		wanted -= ends_inside[i];
+
+	mprotect(mem, MRL_SIZE(REGION_PAGES), PROT_READ);
+	mprotect(mem, MRL_SIZE(REGION_PAGES), PROT_READ | PROT_WRITE);
+	got = vm_get_stat(g->vm, "pages_2m");
+	touch_region(g);
+	got = vm_get_stat(g->vm, "pages_2m") - got;
+	TEST_ASSERT(got == wanted,
+		    "Huge mappings with the first end at page %u: wanted %lu, got %lu",
+		    ends[1], wanted, got);
+}
+
+/* Replace slots @first_id... of @from by those of @to, with ids of their own. */
+static uint64_t change(struct mrl_guest *g, const uint32_t *from, const uint32_t *to,
+		       uint32_t *first_id, uint32_t flags)
+{
+	struct mrl_counts counts = mrl_counts_get(g->vm);
+	struct mrl l = mrl_alloc(2 * MAX_PIECES);
+	uint32_t id = *first_id;
+
+	for (; from && *from < REGION_PAGES; from++)
+		mrl_delete(&l, id++);
+	*first_id = id;
+	for (; *to < REGION_PAGES; to++)
+		mrl_set(&l, id++, flags, MRL_GPA(to[0]), MRL_SIZE(to[1] - to[0]),
+			(void *)MRL_HVA(to[0]));
+	mrl_apply(g->vm, &l);
+	mrl_free(&l);
+	return mrl_counts_since(g->vm, counts).zapped;
+}
+
+static void test_steps(bool huge, uint32_t flags)
+{
+	struct mrl_guest g;
+	uint32_t id = 1;
+	uint64_t zapped;
+	int i;
+
+	if (!alloc_region(huge)) {
+		pr_info("Left out: huge pages, the host has none\n");
+		return;
+	}
+	g = mrl_guest_create(REGION_PAGES);
+	change(&g, NULL, steps[0], &id, flags);
+	touch_region(&g);
+	for (i = 1; i < ARRAY_SIZE(steps); i++) {
+		zapped = change(&g, steps[i - 1], steps[i], &id, flags);
+		/* Mappings of huge pages across an end have to go. */
+		TEST_ASSERT(huge || !zapped, "Step %d: wanted 0 pages zapped, got %lu", i, zapped);
+		if (huge)
+			check_huge_mappings(&g, steps[i]);
+		else
+			check_notifiers(&g, steps[i]);
+	}
+	kvm_vm_free(g.vm);
+	pr_info("%s pages, flags %u: %d steps\n", huge ? "Huge" : "Small", flags, i - 1);
+}
+
+static void set_old(struct mrl_guest *g, uint32_t id, uint32_t flags, uint32_t first,
+		    uint32_t end)
+{
+	vm_set_user_memory_region(g->vm, id, flags, MRL_GPA(first), MRL_SIZE(end - first),
+				  (void *)MRL_HVA(first));
+}
+
+/* A piece gets metadata of its own, or moves what it has into another object. */
+static void test_old_ioctl(void)
+{
+	const uint32_t *whole = steps[0], *two = steps[1];
+	struct mrl_guest g;
+	uint32_t id = 1;
+	uint64_t zapped;
+
+	alloc_region(false);
+	g = mrl_guest_create(REGION_PAGES);
+	change(&g, NULL, whole, &id, 0);
+	touch_region(&g);
+
+	/* Flags only: the piece remains a piece. */
+	change(&g, whole, two, &id, 0);
+	set_old(&g, id, KVM_MEM_LOG_DIRTY_PAGES, 0, two[1]);
+	set_old(&g, id, 0, 0, two[1]);
+	touch_region(&g);
+	zapped = change(&g, two, whole, &id, 0);
+	TEST_ASSERT(!zapped, "Merge after a change of flags: wanted 0 pages zapped, got %lu", zapped);
+	check_notifiers(&g, two);
+
+	/* Created anew: it is no piece any more, in spite of where it is. */
+	change(&g, whole, two, &id, 0);
+	set_old(&g, id + 1, 0, 0, 0);
+	set_old(&g, id + 1, 0, two[1], REGION_PAGES);
+	touch_region(&g);
+	change(&g, two, whole, &id, 0);
+	check_notifiers(&g, two);
+
+	touch_region(&g);
+	zapped = change(&g, whole, two, &id, 0);
+	TEST_ASSERT(!zapped, "Split of the new whole: wanted 0 pages zapped, got %lu", zapped);
+	check_notifiers(&g, two);
+	kvm_vm_free(g.vm);
+	pr_info("Pieces were changed by the old ioctl\n");
+}
+
+static long vmalloc_kbytes(void)
+{
+	FILE *f = fopen("/proc/meminfo", "r");
+	char line[256];
+	long kbytes = -1;
+
+	TEST_ASSERT(f, "Can't open /proc/meminfo, errno %d", errno);
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "VmallocUsed: %ld kB", &kbytes);
+	fclose(f);
+	TEST_ASSERT(kbytes >= 0, "Wanted VmallocUsed in /proc/meminfo, got none");
+	return kbytes;
+}
+
+/* Each round would leave the metadata of 1 GiB behind, which is 2 MiB with rmaps. */
+static void test_leak(void)
+{
+	const uint64_t pages = 1 << 18;
+	struct kvm_vm *vm = vm_create_barebones();
+	struct mrl l = mrl_alloc(3);
+	long before = 0, grown;
+	int i;
+
+	for (i = 0; i < 50; i++) {
+		if (i == 10)
+			before = vmalloc_kbytes();
+		mrl_reset(&l);
+		mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(pages), (void *)MRL_HVA(0));
+		mrl_apply(vm, &l);
+		mrl_reset(&l);
+		mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(3), (void *)MRL_HVA(0));
+		mrl_set(&l, 2, 0, MRL_GPA(3), MRL_SIZE(pages - 3), (void *)MRL_HVA(3));
+		mrl_apply(vm, &l);
+
+		mrl_reset(&l);
+		mrl_delete(&l, 1);
+		mrl_set(&l, 2, 0, MRL_GPA(0), MRL_SIZE(pages), (void *)MRL_HVA(0));
+		mrl_apply(vm, &l);
+		mrl_reset(&l);
+		mrl_delete(&l, 2);
+		mrl_apply(vm, &l);
+	}
+	grown = vmalloc_kbytes() - before;
+	TEST_ASSERT(grown < 16 << 10,
+		    "VmallocUsed after 40 rounds: wanted less than 16 MiB more, got %ld kB", grown);
+	pr_info("%d rounds of create, split, merge, delete: VmallocUsed grew by %ld kB\n", i - 10,
+		grown);
+	mrl_free(&l);
+	kvm_vm_free(vm);
+}
+
+int main(int argc, char *argv[])
+{
+	mrl_require();
+
+	test_steps(false, 0);
+	test_steps(false, KVM_MEM_LOG_DIRTY_PAGES);
+	if (kvm_is_tdp_enabled())
+		test_steps(true, 0);
+	else
+		pr_info("Left out: huge pages, the guest maps small ones\n");
+	test_old_ioctl();
+	test_leak();
+	return 0;
+}
