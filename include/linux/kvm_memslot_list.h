@@ -50,14 +50,15 @@ void kvm_arch_zap_all_for_memslots(struct kvm *kvm);
 
 /*
  * Drop every mapping that covers a gfn in [@start, @end), which lies in @slot, in
- * invalid roots too, but for what kvm_arch_zap_shadow_pages() drops.  Return
- * whether TLBs have to be flushed before mmu_lock, held for writing, is released;
- * @flush says whether they had to before.  With @may_yield mmu_lock may be released
- * meanwhile.  Add the number of pages that were mapped to @zapped.
+ * invalid roots too, and, with @shadow, everything there that refers to @slot; without,
+ * that is left to kvm_arch_zap_shadow_pages().  Return whether TLBs have to be flushed
+ * before mmu_lock, held for writing, is released; @flush says whether they had to
+ * before.  With @may_yield mmu_lock may be released meanwhile.  Add the number of pages
+ * that were mapped to @zapped.
  */
 bool kvm_arch_zap_memslot_range(struct kvm *kvm, struct kvm_memory_slot *slot,
-				gfn_t start, gfn_t end, bool may_yield, bool flush,
-				u64 *zapped);
+				gfn_t start, gfn_t end, bool shadow, bool may_yield,
+				bool flush, u64 *zapped);
 
 /*
  * Drop every mapping that covers both @gfn - 1 and @gfn, which lie in @slot.  As
@@ -68,11 +69,11 @@ bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
 				     u64 *zapped);
 
 /*
- * Let @new, which lies in memslots that are replaced, go on to use the metadata of
- * @old, one of them, for the pages that they have in common.  Called under
- * slots_arch_lock, for each such @old in turn, kvm_arch_free_memslot() undoes it.
- * Return false if metadata of @old can't be used, or not together with what is used
- * already.  It has to be possible if base, size and address are equal.
+ * Let @new go on to use the metadata of @old, a memslot that is replaced, for the pages
+ * that they have in common.  For all others, which are in no memslot or are zapped, the
+ * metadata has to be as if it were new.  Called under slots_arch_lock, for each such @old
+ * in turn, kvm_arch_free_memslot() undoes it.  Return false if metadata of @old can't be
+ * used, or not together with what is used already.
  */
 bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
 			    const struct kvm_memory_slot *old);
@@ -87,10 +88,12 @@ void kvm_arch_set_memslot_boundaries(struct kvm *kvm,
 
 /*
  * Return whether the MMU refers to memslots by anything but gfn, i.e. whether
- * kvm_arch_zap_shadow_pages() has to be called if mappings have to go, or the
- * metadata of a memslot goes without being shared.  Stable under slots_arch_lock.
+ * kvm_arch_zap_shadow_pages() has to be called if the metadata of a memslot goes
+ * without being shared.  And whether it is to be called, in such an MMU, rather than
+ * zapping @npages by range.  Stable under slots_arch_lock.
  */
 bool kvm_arch_mmu_refers_to_memslots(struct kvm *kvm);
+bool kvm_arch_prefers_zap_of_shadow_pages(struct kvm *kvm, u64 npages);
 
 /*
  * Drop everything that refers to memslots, under mmu_lock held for writing,

@@ -298,7 +298,7 @@ static int kvm_check_runs(struct kvm_memslot_list *list)
 		}
 
 		if (kvm_run_zapped(&run))
-			list->zaps = true;
+			list->nr_zapped += run.end - run.start;
 
 		if (kvm_run_leaves_log(&run)) {
 			change = &list->changes[run.old->index];

@@ -19,10 +19,11 @@ struct kvm_memslot_change {
 
 	/* The entry is equal to @old, i.e. @old is not replaced. */
 	bool noop;
-	/* Not all of what uses metadata of @old finds it in a new slot. */
+	/* Pages of @old don't find its metadata in a new slot. */
 	bool old_is_left;
-	/* @new does not go on with metadata of old slots. */
-	bool new_is_fresh;
+	/* @new goes on with metadata of old slots, or would need that of several. */
+	bool new_shares;
+	bool new_cant_share;
 	/* The dirty bitmap of @old lives on in, that of @new comes from, another slot. */
 	bool old_bitmap_is_shared;
 	bool new_bitmap_is_shared;
@@ -59,14 +60,16 @@ struct kvm_memslot_list {
 	/* Net effect on the VM, known before anything is changed. */
 	long nr_pages;
 	int nr_logging;
-	bool zaps;
+	u64 nr_zapped;
 	bool leaves_log;
 
 	/* Pages that enter a log do so as dirty ones. */
 	bool init_set;
 
-	/* Set under slots_arch_lock: zap what refers to memslots, too. */
+	/* Set under slots_arch_lock: zap all that refers to memslots, not only by range. */
 	bool zaps_shadow;
+	/* Pages that stay don't find their metadata in a new slot. */
+	bool orphans;
 	/* Slots share metadata, but not their ends. */
 	bool moves_boundaries;
 	/* The final layout is active, the old slots are unreachable. */
@@ -113,6 +116,11 @@ int kvm_check_memslot_list(struct kvm_memslot_list *list);
 /* memslot_publish.c */
 int kvm_replace_memslots(struct kvm_memslot_list *list);
 void kvm_free_replaced_memslots(struct kvm_memslot_list *list);
+
+/* memslot_share.c */
+void kvm_share_arch_memslots(struct kvm_memslot_list *list);
+void kvm_share_dirty_bitmaps(struct kvm_memslot_list *list);
+void kvm_move_memslot_boundaries(struct kvm_memslot_list *list);
 
 /* memslot_zap.c */
 void kvm_zap_replaced_memslots(struct kvm_memslot_list *list);

@@ -9,12 +9,6 @@
  * objects that nobody can reach, or drops mappings that can be faulted in again;
  * what comes after it cannot fail.
  *
- * A slot whose pages all come from old slots, at the same address, goes on to use
- * their arch metadata, if the architecture is able to share it; then nothing that is
- * accounted there has to go.  A slot that keeps base, size and address takes over the
- * dirty bitmap, too, if both log.  Both are found by range and not by id, i.e. renaming
- * a slot is as cheap as changing its flags.
- *
  * Runs under slots_lock.  kvm_replace_memslots() takes slots_arch_lock, because
  * arch metadata may otherwise grow behind its back, and drops it ahead of the
  * grace period.  For the order of locks see memslot_list.c.
@@ -48,81 +42,6 @@ static int kvm_alloc_new_memslots(struct kvm_memslot_list *list)
 	return 0;
 }
 
-/* All of an old slot and all of a new one. */
-static bool kvm_run_is_whole(const struct kvm_plan_run *run)
-{
-	return run->old && run->new && run->old->gfn == run->new->gfn &&
-	       run->old->npages == run->new->npages;
-}
-
-/*
- * Nothing in the metadata depends on more than gfn and address.  If everything
- * that is accounted there is zapped anyway, there is nothing to gain, and a small
- * slot would hold on to the metadata of a large one that has gone.
- */
-static bool kvm_run_may_share(struct kvm_memslot_list *list,
-			      const struct kvm_plan_run *run)
-{
-	return run->old && run->new && kvm_run_same_page(run) &&
-	       !((run->old->flags | run->new->flags) & KVM_MEM_GUEST_MEMFD) &&
-	       (!list->zaps || kvm_run_is_whole(run));
-}
-
-static void kvm_share_arch_memslot(struct kvm_memslot_list *list,
-				   const struct kvm_plan_run *run)
-{
-	struct kvm_memslot_change *change = &list->changes[run->new->index];
-
-	if (change->new_is_fresh)
-		return;
-
-	if (!kvm_arch_share_memslot(list->kvm, change->new, kvm_run_old_slot(list, run))) {
-		/* What it shares with others isn't all that it would need. */
-		kvm_arch_free_memslot(list->kvm, change->new);
-		change->new_is_fresh = true;
-		return;
-	}
-
-	if (!kvm_run_is_whole(run))
-		list->moves_boundaries = true;
-}
-
-static void kvm_share_arch_memslots(struct kvm_memslot_list *list)
-{
-	struct kvm_plan_run run;
-
-	lockdep_assert_held(&list->kvm->slots_arch_lock);
-
-	kvm_for_each_plan_run(run, &list->plan) {
-		if (run.new && !kvm_run_may_share(list, &run))
-			list->changes[run.new->index].new_is_fresh = true;
-	}
-	kvm_for_each_plan_run(run, &list->plan) {
-		if (run.new)
-			kvm_share_arch_memslot(list, &run);
-	}
-	kvm_for_each_plan_run(run, &list->plan) {
-		if (run.old && (!run.new || list->changes[run.new->index].new_is_fresh))
-			list->changes[run.old->index].old_is_left = true;
-	}
-}
-
-static void kvm_share_dirty_bitmaps(struct kvm_memslot_list *list)
-{
-	struct kvm_plan_run run;
-
-	kvm_for_each_plan_run(run, &list->plan) {
-		if (!kvm_run_is_whole(&run) || !kvm_run_stays_logged(&run) ||
-		    ((run.old->flags | run.new->flags) & KVM_MEM_GUEST_MEMFD))
-			continue;
-
-		list->changes[run.old->index].old_bitmap_is_shared = true;
-		list->changes[run.new->index].new_bitmap_is_shared = true;
-		kvm_run_new_slot(list, &run)->dirty_bitmap =
-			kvm_run_old_slot(list, &run)->dirty_bitmap;
-	}
-}
-
 static int kvm_create_arch_memslots(struct kvm_memslot_list *list)
 {
 	int r = 0;
@@ -132,7 +51,7 @@ static int kvm_create_arch_memslots(struct kvm_memslot_list *list)
 		struct kvm_memslot_change *change;
 
 		change = &list->changes[list->plan.new[i].index];
-		if (change->new_is_fresh)
+		if (!change->new_shares)
 			r = kvm_arch_prepare_memory_region(list->kvm, NULL, change->new,
 							   KVM_MR_CREATE);
 		if (r)
@@ -204,8 +123,12 @@ static int kvm_prepare_memslots(struct kvm_memslot_list *list)
 	if (r)
 		return r;
 
+	list->zaps_shadow = kvm_arch_prefers_zap_of_shadow_pages(list->kvm, list->nr_zapped);
 	kvm_share_arch_memslots(list);
+	if (list->orphans)
+		list->zaps_shadow |= kvm_arch_mmu_refers_to_memslots(list->kvm);
 	kvm_share_dirty_bitmaps(list);
+
 	r = kvm_create_arch_memslots(list);
 	if (r)
 		return r;
@@ -234,32 +157,6 @@ static void kvm_update_inactive_memslots(struct kvm_memslot_list *list)
 		kvm_replace_memslot(list->kvm, NULL,
 				    list->changes[list->plan.new[i].index].new);
 		cond_resched();
-	}
-}
-
-/*
- * Slots that share metadata share the entries of a huge page in which one ends and
- * another one begins.  First all of the old, then all of the new, an end of one may
- * be an end of another.
- */
-static void kvm_move_memslot_boundaries(struct kvm_memslot_list *list)
-{
-	const struct kvm_memslot_change *change;
-	u32 i;
-
-	if (!list->moves_boundaries)
-		return;
-
-	for (i = 0; i < list->plan.nr_old; i++) {
-		change = &list->changes[list->plan.old[i].index];
-		/* Otherwise its ends may be those of slots that stay. */
-		if (!change->old_is_left)
-			kvm_arch_set_memslot_boundaries(list->kvm, change->old, false);
-	}
-	for (i = 0; i < list->plan.nr_new; i++) {
-		change = &list->changes[list->plan.new[i].index];
-		if (!change->new_is_fresh)
-			kvm_arch_set_memslot_boundaries(list->kvm, change->new, true);
 	}
 }
 
@@ -413,7 +310,6 @@ static void kvm_commit_memslots(struct kvm_memslot_list *list)
 int kvm_replace_memslots(struct kvm_memslot_list *list)
 {
 	struct kvm *kvm = list->kvm;
-	u32 i;
 	int r;
 
 	lockdep_assert_held(&kvm->slots_lock);
@@ -421,12 +317,6 @@ int kvm_replace_memslots(struct kvm_memslot_list *list)
 	mutex_lock(&kvm->slots_arch_lock);
 	r = kvm_prepare_memslots(list);
 	if (!r) {
-		/* What refers to memslots goes by this alone, not by range. */
-		list->zaps_shadow = list->zaps;
-		for (i = 0; i < list->plan.nr_old; i++)
-			list->zaps_shadow |= list->changes[list->plan.old[i].index].old_is_left;
-		list->zaps_shadow &= kvm_arch_mmu_refers_to_memslots(kvm);
-
 		kvm_update_inactive_memslots(list);
 		kvm_zap_replaced_memslots(list);
 		kvm_publish_memslots(list);

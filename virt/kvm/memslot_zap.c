@@ -57,7 +57,8 @@ static bool kvm_zap_runs(struct kvm_memslot_list *list, bool may_yield)
 
 		flush = kvm_arch_zap_memslot_range(list->kvm,
 						   kvm_run_old_slot(list, &run),
-						   run.start, run.end, may_yield,
+						   run.start, run.end,
+						   !list->zaps_shadow, may_yield,
 						   flush, &list->stats.zapped_pages);
 		if (may_yield)
 			flush = kvm_zap_yield(list->kvm, flush);
@@ -101,7 +102,7 @@ void kvm_zap_replaced_memslots(struct kvm_memslot_list *list)
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
-	if (!list->zaps && !list->zaps_shadow)
+	if (!list->nr_zapped && !list->zaps_shadow)
 		return;
 
 	/*
@@ -109,7 +110,7 @@ void kvm_zap_replaced_memslots(struct kvm_memslot_list *list)
 	 * mappings of pages that then no memslot covers, i.e. that an MMU
 	 * notifier would not find.
 	 */
-	if (list->zaps)
+	if (list->nr_zapped)
 		kvm_arch_zap_all_for_memslots(kvm);
 
 	KVM_MMU_LOCK(kvm);
@@ -126,7 +127,7 @@ void kvm_zap_replaced_memslots(struct kvm_memslot_list *list)
 	KVM_MMU_UNLOCK(kvm);
 
 	/* As in kvm_zap_final(). */
-	if (list->zaps)
+	if (list->nr_zapped)
 		kvm_arch_guest_memory_reclaimed(kvm);
 }
 

@@ -12,17 +12,20 @@
  * that is split leaves its arrays to the pieces, and a memslot that is merged from
  * such pieces gets them back: an entry stays where it is, whatever memslot its gfn
  * belongs to, and nothing has to be zapped, moved or counted anew.  What changes are
- * the ends of memslots, across which there are no huge pages.
+ * the ends of memslots, across which there are no huge pages.  Entries of pages that are
+ * in no piece are empty, because a page goes only after all that refers to it.
  *
  * Shadow pages are zapped, all of them, if
  *
- * - a mapping has to go.  Page tables may lie in what goes, and finding them, or the
- *   rmaps that are not empty, means to look at each page of it under mmu_lock;
- * - metadata goes, because a memslot is to have pages that did not come from one
- *   memslot by splitting, e.g. because it grows.  Moving rmaps from array to array is
- *   8 bytes a page under mmu_lock;
+ * - many pages go, or change their translation.  To find what refers to them, each page
+ *   has to be looked up in rmaps and in the hash of shadow pages, at last without
+ *   yielding, see KVM_MAX_LOOKUPS;
+ * - pages stay, but their metadata goes, because they are to be in one memslot with pages
+ *   that did not come from the same one.  Moving rmaps from array to array is 8 bytes a
+ *   page under mmu_lock;
  * - a memslot is split or merged in a VM with private memory, because what is mixed is
- *   not tracked in huge pages across an end.
+ *   not tracked in huge pages across an end, or with external write tracking, whose users
+ *   count without looking at memslots.
  *
  * Those that existed at the beginning are made obsolete and zapped in sections that
  * yield, the few that were made since in the section that publishes.  So all rmaps are
@@ -39,6 +42,9 @@
 #include "page_track.h"
 #include "tdp_mmu.h"
 #include "x86.h"
+
+/* No more than some milliseconds under mmu_lock. */
+#define KVM_MAX_LOOKUPS		(1 << 16)
 
 int kvm_arch_check_memslot_change(struct kvm *kvm,
 				  const struct kvm_memory_slot *old,
@@ -93,16 +99,24 @@ static u64 kvm_nr_unmapped_pages(struct kvm *kvm, u64 before)
 }
 
 bool kvm_arch_zap_memslot_range(struct kvm *kvm, struct kvm_memory_slot *slot,
-				gfn_t start, gfn_t end, bool may_yield, bool flush,
-				u64 *zapped)
+				gfn_t start, gfn_t end, bool shadow, bool may_yield,
+				bool flush, u64 *zapped)
 {
+	u64 before;
+
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	if (!tdp_mmu_enabled)
-		return flush;
+	if (tdp_mmu_enabled)
+		flush = kvm_tdp_mmu_zap_range(kvm, slot->as_id, start, end, may_yield,
+					      flush, zapped);
 
-	return kvm_tdp_mmu_zap_range(kvm, slot->as_id, start, end, may_yield, flush,
-				     zapped);
+	if (shadow && kvm_memslots_have_rmaps(kvm)) {
+		before = kvm_nr_mapped_pages(kvm);
+		flush = kvm_mmu_zap_shadow_range(kvm, slot, start, end, may_yield, flush);
+		*zapped += kvm_nr_unmapped_pages(kvm, before);
+	}
+
+	return flush;
 }
 
 bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
@@ -139,9 +153,14 @@ static bool kvm_memslot_fits_arrays(struct kvm *kvm, const struct kvm_memory_slo
 		return true;
 
 	/* Without rmaps there is nothing in it that is worth to be kept. */
-	return kvm_memslots_have_rmaps(kvm) && !kvm_arch_has_private_mem(kvm) &&
-	       new->base_gfn >= arrays->base_gfn &&
-	       new->base_gfn + new->npages <= arrays->base_gfn + arrays->npages;
+	if (!kvm_memslots_have_rmaps(kvm) || kvm_arch_has_private_mem(kvm) ||
+	    kvm_external_write_tracking_enabled(kvm))
+		return false;
+
+	/* Don't let pieces hold on to much more than they need. */
+	return new->base_gfn >= arrays->base_gfn &&
+	       new->base_gfn + new->npages <= arrays->base_gfn + arrays->npages &&
+	       atomic_long_read(&arrays->pages_in_use) >= arrays->npages / 2;
 }
 
 bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
@@ -159,7 +178,7 @@ bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
 	if (!kvm_memslot_fits_arrays(kvm, new, old))
 		return false;
 
-	refcount_inc(&arrays->users);
+	atomic_long_add(new->npages, &arrays->pages_in_use);
 	new->arch.arrays = arrays;
 	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
 		index = gfn_to_index(new->base_gfn, arrays->base_gfn, PG_LEVEL_4K + i);
@@ -186,6 +205,17 @@ bool kvm_arch_mmu_refers_to_memslots(struct kvm *kvm)
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
 	return kvm_memslots_have_rmaps(kvm);
+}
+
+/* Shadow pages are looked up in a hash, the lists of which are long if there are many. */
+bool kvm_arch_prefers_zap_of_shadow_pages(struct kvm *kvm, u64 npages)
+{
+	u64 lookups = 1;
+
+	if (READ_ONCE(kvm->arch.indirect_shadow_pages))
+		lookups += READ_ONCE(kvm->arch.n_used_mmu_pages) / KVM_NUM_MMU_PAGES;
+
+	return kvm_memslots_have_rmaps(kvm) && npages * lookups > KVM_MAX_LOOKUPS;
 }
 
 void kvm_arch_zap_shadow_pages(struct kvm *kvm, bool may_yield, u64 *zapped)

@@ -7,8 +7,8 @@
  * each step of a series of splits and merges, that no page is zapped; that an MMU
  * notifier finds the mapping of a page, whatever memslot it belongs to by now; that a
  * huge page is mapped as such unless a memslot ends inside of it, and is again when
- * that end is gone; that pieces can be changed by the old ioctl; and that the metadata
- * of all of them is freed.
+ * that end is gone; that only what goes is zapped, unless it is much; that pieces can be
+ * changed by the old ioctl; and that the metadata of all of them is freed.
  *
  * Does not prove anything about page tables of nested guests, and little without rmaps.
  */
@@ -160,6 +160,80 @@ static void test_steps(bool huge, uint32_t flags)
 	pr_info("%s pages, flags %u: %d steps\n", huge ? "Huge" : "Small", flags, i - 1);
 }
 
+/* A hole in the middle, and the memory that was there again. */
+static void test_hole(void)
+{
+	const uint32_t whole[] = { 0, REGION_PAGES };
+	struct mrl_counts counts;
+	struct mrl_guest g;
+	uint32_t id = 1;
+	struct mrl l;
+	int i;
+
+	alloc_region(false);
+	g = mrl_guest_create(REGION_PAGES);
+	l = mrl_alloc(2);
+	change(&g, NULL, whole, &id, 0);
+	for (i = 0; i < 3; i++) {
+		touch_region(&g);
+		counts = mrl_counts_get(g.vm);
+		mrl_reset(&l);
+		mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(600), (void *)MRL_HVA(0));
+		mrl_set(&l, 2, 0, MRL_GPA(616), MRL_SIZE(REGION_PAGES - 616),
+			(void *)MRL_HVA(616));
+		mrl_apply(g.vm, &l);
+		counts = mrl_counts_since(g.vm, counts);
+		TEST_ASSERT(counts.zapped == 16, "A hole: wanted 16 pages zapped, got %lu",
+			    counts.zapped);
+
+		counts = mrl_counts_get(g.vm);
+		mrl_reset(&l);
+		mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(REGION_PAGES), (void *)MRL_HVA(0));
+		mrl_delete(&l, 2);
+		mrl_apply(g.vm, &l);
+		counts = mrl_counts_since(g.vm, counts);
+		TEST_ASSERT(!counts.zapped, "No hole: wanted 0 pages zapped, got %lu",
+			    counts.zapped);
+		check_notifiers(&g, (uint32_t[]) { 0, 600, 616, REGION_PAGES });
+	}
+	mrl_free(&l);
+	kvm_vm_free(g.vm);
+	pr_info("A hole, %d times\n", i);
+}
+
+/* So much goes that KVM does not look for it page by page. */
+static void test_large(void)
+{
+	const uint64_t pages = 70000;
+	const uint32_t *whole = steps[0], *two = steps[1];
+	struct mrl_guest g;
+	uint32_t id = 1;
+	struct mrl l;
+	void *mem;
+
+	mem = mmap(NULL, MRL_SIZE(pages), PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	TEST_ASSERT(mem != MAP_FAILED, "mmap() failed, errno %d", errno);
+	alloc_region(false);
+	g = mrl_guest_create(REGION_PAGES);
+	l = mrl_alloc(3);
+	change(&g, NULL, whole, &id, 0);
+	vm_set_user_memory_region(g.vm, 100, 0, MRL_GPA(REGION_PAGES), MRL_SIZE(pages), mem);
+	touch_region(&g);
+
+	mrl_delete(&l, 100);
+	mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(two[1]), (void *)MRL_HVA(0));
+	mrl_set(&l, 2, 0, MRL_GPA(two[1]), MRL_SIZE(REGION_PAGES - two[1]),
+		(void *)MRL_HVA(two[1]));
+	mrl_apply(g.vm, &l);
+	check_notifiers(&g, two);
+
+	mrl_free(&l);
+	kvm_vm_free(g.vm);
+	munmap(mem, MRL_SIZE(pages));
+	pr_info("A large slot was deleted\n");
+}
+
 static void set_old(struct mrl_guest *g, uint32_t id, uint32_t flags, uint32_t first,
 		    uint32_t end)
 {
@@ -266,6 +340,8 @@ int main(int argc, char *argv[])
 		test_steps(true, 0);
 	else
 		pr_info("Left out: huge pages, the guest maps small ones\n");
+	test_hole();
+	test_large();
 	test_old_ioctl();
 	test_leak();
 	return 0;

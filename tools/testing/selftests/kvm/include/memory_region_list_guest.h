@@ -112,7 +112,7 @@ static inline struct mrl_guest mrl_guest_create(uint32_t pages)
 	return mrl_guest_init(__vm_create(VM_SHAPE_DEFAULT, 1, pages / 256), pages);
 }
 
-/* *kept-mappings* also if something else changes: by the TDP MMU only. */
+/* What is zapped is what goes or changes, whatever the list: without rmaps only. */
 static inline bool mrl_zaps_are_exact(void)
 {
 	return kvm_is_tdp_enabled() && get_kvm_param_bool("tdp_mmu");

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * DOC: memslot list sharing
+ *
+ * Let new memslots go on to use the metadata of old ones.
+ *
+ * The one principle: what is accounted in the metadata of a memslot is accounted by
+ * gfn, and stays where it is if the gfn gets another memslot.  A new slot uses the
+ * arch metadata of the old slots that its pages come from, at the same address, if
+ * the architecture is able to share it: the old slots must have the same, and it must
+ * cover the new slot.  Then nothing has to be zapped because metadata goes
+ * (*kept-mappings*).  Pages that come from nowhere find empty entries, as what was
+ * zapped has left none behind.
+ *
+ * Only where a piece ended that went without a successor, huge pages may remain
+ * disallowed, as long as the metadata lives.
+ *
+ * A slot that keeps base, size and address takes over the dirty bitmap, too, if both
+ * log.  All of it goes by range and not by id, i.e. renaming a slot is as cheap as
+ * changing its flags.
+ *
+ * Runs under slots_arch_lock, because arch metadata may grow behind the back of
+ * anybody else; kvm_move_memslot_boundaries() under mmu_lock.
+ */
+#include <linux/kvm_host.h>
+#include <linux/kvm_memslot_list.h>
+
+#include "memslot_list.h"
+
+/* All of an old slot and all of a new one. */
+static bool kvm_run_is_whole(const struct kvm_plan_run *run)
+{
+	return run->old && run->new && run->old->gfn == run->new->gfn &&
+	       run->old->npages == run->new->npages;
+}
+
+/*
+ * Nothing in the metadata depends on more than gfn and address.  If everything that
+ * is accounted is zapped anyway, to share means but that a small slot may hold on to
+ * the metadata of a large one that has gone.
+ */
+static bool kvm_run_may_share(struct kvm_memslot_list *list,
+			      const struct kvm_plan_run *run)
+{
+	return run->old && run->new && kvm_run_same_page(run) &&
+	       !((run->old->flags | run->new->flags) & KVM_MEM_GUEST_MEMFD) &&
+	       (!list->zaps_shadow || kvm_run_is_whole(run));
+}
+
+static void kvm_share_arch_memslot(struct kvm_memslot_list *list,
+				   const struct kvm_plan_run *run)
+{
+	struct kvm_memslot_change *change = &list->changes[run->new->index];
+
+	if (change->new_cant_share)
+		return;
+
+	change->new_shares = kvm_arch_share_memslot(list->kvm, change->new,
+						    kvm_run_old_slot(list, run));
+	if (!change->new_shares) {
+		/* Nor together with what it has got from others. */
+		kvm_arch_free_memslot(list->kvm, change->new);
+		change->new_cant_share = true;
+	} else if (!kvm_run_is_whole(run)) {
+		list->moves_boundaries = true;
+	}
+}
+
+void kvm_share_arch_memslots(struct kvm_memslot_list *list)
+{
+	struct kvm_plan_run run;
+
+	lockdep_assert_held(&list->kvm->slots_arch_lock);
+
+	kvm_for_each_plan_run(run, &list->plan) {
+		if (kvm_run_may_share(list, &run))
+			kvm_share_arch_memslot(list, &run);
+	}
+
+	kvm_for_each_plan_run(run, &list->plan) {
+		if (!run.old || (run.new && list->changes[run.new->index].new_shares))
+			continue;
+
+		list->changes[run.old->index].old_is_left = true;
+		if (kvm_run_kept(&run))
+			list->orphans = true;
+	}
+}
+
+void kvm_share_dirty_bitmaps(struct kvm_memslot_list *list)
+{
+	struct kvm_plan_run run;
+
+	kvm_for_each_plan_run(run, &list->plan) {
+		if (!kvm_run_is_whole(&run) || !kvm_run_stays_logged(&run) ||
+		    ((run.old->flags | run.new->flags) & KVM_MEM_GUEST_MEMFD))
+			continue;
+
+		list->changes[run.old->index].old_bitmap_is_shared = true;
+		list->changes[run.new->index].new_bitmap_is_shared = true;
+		kvm_run_new_slot(list, &run)->dirty_bitmap =
+			kvm_run_old_slot(list, &run)->dirty_bitmap;
+	}
+}
+
+/*
+ * Slots that share metadata share the entries of a huge page in which one ends and
+ * another one begins.  First all of the old, then all of the new, an end of one may
+ * be an end of another.  In the section of mmu_lock that publishes: page faults go by
+ * the ends that belong to the active set.
+ */
+void kvm_move_memslot_boundaries(struct kvm_memslot_list *list)
+{
+	const struct kvm_memslot_change *change;
+	u32 i;
+
+	if (!list->moves_boundaries)
+		return;
+
+	for (i = 0; i < list->plan.nr_old; i++) {
+		change = &list->changes[list->plan.old[i].index];
+		/* Otherwise its ends may be those of slots that stay. */
+		if (!change->old_is_left)
+			kvm_arch_set_memslot_boundaries(list->kvm, change->old, false);
+	}
+	for (i = 0; i < list->plan.nr_new; i++) {
+		change = &list->changes[list->plan.new[i].index];
+		if (change->new_shares)
+			kvm_arch_set_memslot_boundaries(list->kvm, change->new, true);
+	}
+}
