@@ -123,6 +123,7 @@ static int kvm_prepare_memslots(struct kvm_memslot_list *list)
 	if (r)
 		return r;
 
+	/* All, if that is less work, or if metadata goes in which there is something. */
 	list->zaps_shadow = kvm_arch_prefers_zap_of_shadow_pages(list->kvm, list->nr_zapped);
 	kvm_share_arch_memslots(list);
 	if (list->orphans)

@@ -43,7 +43,7 @@
 #include "tdp_mmu.h"
 #include "x86.h"
 
-/* No more than some milliseconds under mmu_lock. */
+/* Pages, or shadow pages, to look at in the section of mmu_lock that publishes. */
 #define KVM_MAX_LOOKUPS		(1 << 16)
 
 int kvm_arch_check_memslot_change(struct kvm *kvm,
@@ -211,6 +211,8 @@ bool kvm_arch_mmu_refers_to_memslots(struct kvm *kvm)
 bool kvm_arch_prefers_zap_of_shadow_pages(struct kvm *kvm, u64 npages)
 {
 	u64 lookups = 1;
+
+	lockdep_assert_held(&kvm->slots_arch_lock);
 
 	if (READ_ONCE(kvm->arch.indirect_shadow_pages))
 		lookups += READ_ONCE(kvm->arch.n_used_mmu_pages) / KVM_NUM_MMU_PAGES;
