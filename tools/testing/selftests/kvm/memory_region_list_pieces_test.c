@@ -244,7 +244,8 @@ static void set_old(struct mrl_guest *g, uint32_t id, uint32_t flags, uint32_t f
 /* A piece gets metadata of its own, or moves what it has into another object. */
 static void test_old_ioctl(void)
 {
-	const uint32_t *whole = steps[0], *two = steps[1];
+	/* The first of two has most of the metadata: that is what a merge goes on with. */
+	const uint32_t whole[] = { 0, REGION_PAGES }, two[] = { 0, 1200, REGION_PAGES };
 	struct mrl_guest g;
 	uint32_t id = 1;
 	uint64_t zapped;
