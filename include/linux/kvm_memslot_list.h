@@ -29,7 +29,7 @@ struct kvm_memslot_list_stats {
  * looks a slot up, and rechecks the set under mmu_lock before it installs
  * anything, mappings for gfns without a memslot included.
  *
- * All hooks run under slots_lock.
+ * All hooks run under slots_lock, but for kvm_arch_free_memslot().
  */
 
 /*
@@ -71,12 +71,12 @@ bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
 /*
  * Let @new go on to use the metadata of @old, a memslot that is replaced, for the pages
  * that they have in common.  For all others, which are in no memslot or are zapped, the
- * metadata has to be as if it were new.  Called under slots_arch_lock, for each such @old
- * in turn, kvm_arch_free_memslot() undoes it.  Return false if metadata of @old can't be
- * used, or not together with what is used already.
+ * metadata has to be as if it were new.  @gone pages are zapped in all.  Called under
+ * slots_arch_lock, for each such @old in turn, kvm_arch_free_memslot() undoes it.  Return
+ * false if metadata of @old can't be used, or not together with what is used already.
  */
 bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
-			    const struct kvm_memory_slot *old);
+			    const struct kvm_memory_slot *old, u64 gone);
 
 /*
  * The ends of a memslot that shares its metadata with others are ends in the new
@@ -89,8 +89,8 @@ void kvm_arch_set_memslot_boundaries(struct kvm *kvm,
 /*
  * Return whether the MMU refers to memslots by anything but gfn, i.e. whether
  * kvm_arch_zap_shadow_pages() has to be called if the metadata of a memslot goes
- * without being shared.  And whether it is to be called, in such an MMU, rather than
- * zapping @npages by range.  Stable under slots_arch_lock.
+ * without being shared.  Stable under slots_arch_lock.  And whether that is to be
+ * called, in such an MMU, rather than zapping @npages by range: an estimate.
  */
 bool kvm_arch_mmu_refers_to_memslots(struct kvm *kvm);
 bool kvm_arch_prefers_zap_of_shadow_pages(struct kvm *kvm, u64 npages);

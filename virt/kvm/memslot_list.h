@@ -19,11 +19,13 @@ struct kvm_memslot_change {
 
 	/* The entry is equal to @old, i.e. @old is not replaced. */
 	bool noop;
-	/* Pages of @old don't find its metadata in a new slot. */
-	bool old_is_left;
+	/* Not all pages of @old find its metadata in a new slot. */
+	bool old_metadata_goes;
 	/* @new goes on with metadata of old slots, or would need that of several. */
 	bool new_shares;
 	bool new_cant_share;
+	/* The slots that share metadata have other ends than before. */
+	bool moves_ends;
 	/* The dirty bitmap of @old lives on in, that of @new comes from, another slot. */
 	bool old_bitmap_is_shared;
 	bool new_bitmap_is_shared;
@@ -70,8 +72,8 @@ struct kvm_memslot_list {
 	bool zaps_shadow;
 	/* Pages that stay don't find their metadata in a new slot. */
 	bool orphans;
-	/* Slots share metadata, but not their ends. */
-	bool moves_boundaries;
+	/* Any of the changes does. */
+	bool moves_ends;
 	/* The final layout is active, the old slots are unreachable. */
 	bool published;
 	/* Page faults on what is zapped are held off until the publication. */

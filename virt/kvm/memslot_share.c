@@ -36,8 +36,8 @@ static bool kvm_run_is_whole(const struct kvm_plan_run *run)
 
 /*
  * Nothing in the metadata depends on more than gfn and address.  If everything that
- * is accounted is zapped anyway, to share means but that a small slot may hold on to
- * the metadata of a large one that has gone.
+ * is accounted is zapped anyway, sharing does no more than to let a small slot hold
+ * on to the metadata of a large one that has gone.
  */
 static bool kvm_run_may_share(struct kvm_memslot_list *list,
 			      const struct kvm_plan_run *run)
@@ -56,13 +56,16 @@ static void kvm_share_arch_memslot(struct kvm_memslot_list *list,
 		return;
 
 	change->new_shares = kvm_arch_share_memslot(list->kvm, change->new,
-						    kvm_run_old_slot(list, run));
+						    kvm_run_old_slot(list, run),
+						    list->nr_zapped);
 	if (!change->new_shares) {
 		/* Nor together with what it has got from others. */
 		kvm_arch_free_memslot(list->kvm, change->new);
 		change->new_cant_share = true;
 	} else if (!kvm_run_is_whole(run)) {
-		list->moves_boundaries = true;
+		list->changes[run->old->index].moves_ends = true;
+		change->moves_ends = true;
+		list->moves_ends = true;
 	}
 }
 
@@ -78,10 +81,12 @@ void kvm_share_arch_memslots(struct kvm_memslot_list *list)
 	}
 
 	kvm_for_each_plan_run(run, &list->plan) {
-		if (!run.old || (run.new && list->changes[run.new->index].new_shares))
+		/* A slot that shares does not have to share with all that it covers. */
+		if (!run.old || (kvm_run_may_share(list, &run) &&
+				 list->changes[run.new->index].new_shares))
 			continue;
 
-		list->changes[run.old->index].old_is_left = true;
+		list->changes[run.old->index].old_metadata_goes = true;
 		if (kvm_run_kept(&run))
 			list->orphans = true;
 	}
@@ -114,18 +119,18 @@ void kvm_move_memslot_boundaries(struct kvm_memslot_list *list)
 	const struct kvm_memslot_change *change;
 	u32 i;
 
-	if (!list->moves_boundaries)
+	if (!list->moves_ends)
 		return;
 
 	for (i = 0; i < list->plan.nr_old; i++) {
 		change = &list->changes[list->plan.old[i].index];
-		/* Otherwise its ends may be those of slots that stay. */
-		if (!change->old_is_left)
+		/* Of others, ends may be ends of slots that the list does not name. */
+		if (change->moves_ends && !change->old_metadata_goes)
 			kvm_arch_set_memslot_boundaries(list->kvm, change->old, false);
 	}
 	for (i = 0; i < list->plan.nr_new; i++) {
 		change = &list->changes[list->plan.new[i].index];
-		if (change->new_shares)
+		if (change->moves_ends && change->new_shares)
 			kvm_arch_set_memslot_boundaries(list->kvm, change->new, true);
 	}
 }

@@ -69,7 +69,8 @@ static bool kvm_zap_runs(struct kvm_memslot_list *list, bool may_yield)
 /*
  * A page fault may map more than its own page.  Hold off faults on all gfns
  * around a run that could end up in one mapping with it, or, if memslots are
- * referred to by more than gfns, on all gfns.
+ * referred to by more than gfns, on all gfns: a page table that goes may be in use
+ * for any of them.
  */
 static void kvm_gate_runs(struct kvm_memslot_list *list)
 {
@@ -79,7 +80,7 @@ static void kvm_gate_runs(struct kvm_memslot_list *list)
 	kvm_mmu_invalidate_begin(list->kvm);
 	list->gated = true;
 
-	if (list->zaps_shadow) {
+	if (kvm_arch_mmu_refers_to_memslots(list->kvm)) {
 		kvm_mmu_invalidate_range_add(list->kvm, 0, -1ull);
 		return;
 	}
@@ -158,10 +159,10 @@ void kvm_zap_final(struct kvm_memslot_list *list)
 	bool flush, reclaimed;
 
 	flush = kvm_zap_runs(list, false);
-	reclaimed = list->stats.zapped_pages != before;
-	flush |= kvm_zap_straddlers(list);
 	if (list->zaps_shadow)
 		kvm_arch_zap_shadow_pages(list->kvm, false, &list->stats.zapped_pages);
+	reclaimed = list->nr_zapped && list->stats.zapped_pages != before;
+	flush |= kvm_zap_straddlers(list);
 
 	/*
 	 * Before the publication, so that all accesses through the old layout

@@ -13,7 +13,8 @@
  * such pieces gets them back: an entry stays where it is, whatever memslot its gfn
  * belongs to, and nothing has to be zapped, moved or counted anew.  What changes are
  * the ends of memslots, across which there are no huge pages.  Entries of pages that are
- * in no piece are empty, because a page goes only after all that refers to it.
+ * in no piece are empty, but for what says so, because a page goes only after all that
+ * refers to it.
  *
  * Shadow pages are zapped, all of them, if
  *
@@ -145,7 +146,7 @@ bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
 }
 
 static bool kvm_memslot_fits_arrays(struct kvm *kvm, const struct kvm_memory_slot *new,
-				    const struct kvm_memory_slot *old)
+				    const struct kvm_memory_slot *old, u64 gone)
 {
 	const struct kvm_memslot_arrays *arrays = old->arch.arrays;
 
@@ -157,14 +158,14 @@ static bool kvm_memslot_fits_arrays(struct kvm *kvm, const struct kvm_memory_slo
 	    kvm_external_write_tracking_enabled(kvm))
 		return false;
 
-	/* Don't let pieces hold on to much more than they need. */
+	/* Don't split further what holds on to more than twice of what it needs. */
 	return new->base_gfn >= arrays->base_gfn &&
 	       new->base_gfn + new->npages <= arrays->base_gfn + arrays->npages &&
-	       atomic_long_read(&arrays->pages_in_use) >= arrays->npages / 2;
+	       atomic_long_read(&arrays->pages_in_use) >= gone + arrays->npages / 2;
 }
 
 bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
-			    const struct kvm_memory_slot *old)
+			    const struct kvm_memory_slot *old, u64 gone)
 {
 	struct kvm_memslot_arrays *arrays = old->arch.arrays;
 	gfn_t index;
@@ -175,9 +176,10 @@ bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
 	if (new->arch.arrays)
 		return new->arch.arrays == arrays;
 
-	if (!kvm_memslot_fits_arrays(kvm, new, old))
+	if (!kvm_memslot_fits_arrays(kvm, new, old, gone))
 		return false;
 
+	refcount_inc(&arrays->users);
 	atomic_long_add(new->npages, &arrays->pages_in_use);
 	new->arch.arrays = arrays;
 	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
@@ -186,9 +188,10 @@ bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
 			new->arch.rmap[i] = arrays->rmap[i] + index;
 		if (i)
 			new->arch.lpage_info[i - 1] = arrays->lpage_info[i - 1] + index;
-		else if (arrays->gfn_write_track)
-			new->arch.gfn_write_track = arrays->gfn_write_track + index;
 	}
+	if (arrays->gfn_write_track)
+		new->arch.gfn_write_track = arrays->gfn_write_track +
+					    (new->base_gfn - arrays->base_gfn);
 	return true;
 }
 

@@ -33,26 +33,33 @@ static const uint32_t steps[][MAX_PIECES + 1] = {
 	{ 0, REGION_PAGES },
 };
 
-/* False if the host has no huge pages. */
-static bool alloc_region(bool huge)
+/* At @page of host memory.  False if the host has no huge pages. */
+static bool alloc_pages(uint64_t page, uint64_t pages, bool huge)
 {
-	void *mem = mmap((void *)MRL_HVA_BASE, MRL_SIZE(REGION_PAGES), PROT_READ | PROT_WRITE,
+	void *mem = mmap((void *)MRL_HVA(page), MRL_SIZE(pages), PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	char line[256];
 	long kbytes = 0;
+	uint64_t i;
 	FILE *f;
 
-	TEST_ASSERT(mem == (void *)MRL_HVA_BASE, "mmap(): wanted %p, got %p",
-		    (void *)MRL_HVA_BASE, mem);
-	madvise(mem, MRL_SIZE(REGION_PAGES), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	memset(mem, 1, MRL_SIZE(REGION_PAGES));
+	TEST_ASSERT(mem == (void *)MRL_HVA(page), "mmap(): wanted %p, got %p",
+		    (void *)MRL_HVA(page), mem);
+	madvise(mem, MRL_SIZE(pages), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	for (i = page; i < page + pages; i++)
+		*(uint64_t *)MRL_HVA(i) = MRL_TAG(i);
 
 	f = fopen("/proc/self/smaps_rollup", "r");
 	while (f && fgets(line, sizeof(line), f))
 		sscanf(line, "AnonHugePages: %ld kB", &kbytes);
 	if (f)
 		fclose(f);
-	return !huge || kbytes * 1024 >= MRL_SIZE(REGION_PAGES);
+	return !huge || kbytes * 1024 >= MRL_SIZE(pages);
+}
+
+static bool alloc_region(bool huge)
+{
+	return alloc_pages(0, REGION_PAGES, huge);
 }
 
 static void touch_region(struct mrl_guest *g)
@@ -234,6 +241,58 @@ static void test_large(void)
 	pr_info("A large slot was deleted\n");
 }
 
+static void set_pages(struct mrl *l, uint32_t id, uint64_t first, uint64_t end, uint64_t hva_page)
+{
+	mrl_set(l, id, 0, MRL_GPA(first), MRL_SIZE(end - first), (void *)MRL_HVA(hva_page));
+}
+
+/*
+ * A slot grows over a piece of another memslot.  The rest of that, which the list does
+ * not name, must not be mapped across its end for it.
+ */
+static void test_unnamed_rest(void)
+{
+	const uint64_t other = REGION_PAGES;
+	uint64_t val[MRL_WIN_PAGES];
+	struct mrl_guest g;
+	struct mrl l;
+
+	if (!alloc_pages(0, 2 * REGION_PAGES, true)) {
+		pr_info("Left out: huge pages, the host has none\n");
+		return;
+	}
+	g = mrl_guest_create(REGION_PAGES);
+	l = mrl_alloc(3);
+	set_pages(&l, 1, 0, REGION_PAGES, 0);
+	mrl_apply(g.vm, &l);
+
+	mrl_reset(&l);
+	set_pages(&l, 1, 0, 1024, 0);
+	set_pages(&l, 2, 1024, REGION_PAGES, other + 1024);
+	mrl_apply(g.vm, &l);
+
+	mrl_reset(&l);
+	set_pages(&l, 2, 1024, 1280, other + 1024);
+	set_pages(&l, 3, 1280, REGION_PAGES, other + 1280);
+	mrl_apply(g.vm, &l);
+
+	mrl_reset(&l);
+	set_pages(&l, 1, 0, 1280, 0);
+	mrl_delete(&l, 2);
+	mrl_apply(g.vm, &l);
+
+	mrl_guest_read(&g, 1300, 1, val);
+	TEST_ASSERT(val[0] == MRL_TAG(other + 1300), "Page 1300: wanted 0x%llx, got 0x%lx",
+		    MRL_TAG(other + 1300), val[0]);
+	mrl_guest_read(&g, 1100, 1, val);
+	TEST_ASSERT(val[0] == MRL_TAG(1100),
+		    "Page 1100, next to a huge page: wanted 0x%llx, got 0x%lx: a stale mapping",
+		    MRL_TAG(1100), val[0]);
+	mrl_free(&l);
+	kvm_vm_free(g.vm);
+	pr_info("The rest of a memslot was not named\n");
+}
+
 static void set_old(struct mrl_guest *g, uint32_t id, uint32_t flags, uint32_t first,
 		    uint32_t end)
 {
@@ -337,10 +396,12 @@ int main(int argc, char *argv[])
 
 	test_steps(false, 0);
 	test_steps(false, KVM_MEM_LOG_DIRTY_PAGES);
-	if (kvm_is_tdp_enabled())
+	if (kvm_is_tdp_enabled()) {
 		test_steps(true, 0);
-	else
+		test_unnamed_rest();
+	} else {
 		pr_info("Left out: huge pages, the guest maps small ones\n");
+	}
 	test_hole();
 	test_large();
 	test_old_ioctl();
