@@ -267,27 +267,27 @@ static void test_unnamed_rest(void)
 	mrl_apply(g.vm, &l);
 
 	mrl_reset(&l);
-	set_pages(&l, 1, 0, 1024, 0);
-	set_pages(&l, 2, 1024, REGION_PAGES, other + 1024);
+	set_pages(&l, 1, 0, 1536, 0);
+	set_pages(&l, 2, 1536, REGION_PAGES, other + 1536);
 	mrl_apply(g.vm, &l);
 
 	mrl_reset(&l);
-	set_pages(&l, 2, 1024, 1280, other + 1024);
-	set_pages(&l, 3, 1280, REGION_PAGES, other + 1280);
+	set_pages(&l, 2, 1536, 1792, other + 1536);
+	set_pages(&l, 3, 1792, REGION_PAGES, other + 1792);
 	mrl_apply(g.vm, &l);
 
 	mrl_reset(&l);
-	set_pages(&l, 1, 0, 1280, 0);
+	set_pages(&l, 1, 0, 1792, 0);
 	mrl_delete(&l, 2);
 	mrl_apply(g.vm, &l);
 
-	mrl_guest_read(&g, 1300, 1, val);
-	TEST_ASSERT(val[0] == MRL_TAG(other + 1300), "Page 1300: wanted 0x%llx, got 0x%lx",
-		    MRL_TAG(other + 1300), val[0]);
-	mrl_guest_read(&g, 1100, 1, val);
-	TEST_ASSERT(val[0] == MRL_TAG(1100),
-		    "Page 1100, next to a huge page: wanted 0x%llx, got 0x%lx: a stale mapping",
-		    MRL_TAG(1100), val[0]);
+	mrl_guest_read(&g, 1850, 1, val);
+	TEST_ASSERT(val[0] == MRL_TAG(other + 1850), "Page 1850: wanted 0x%llx, got 0x%lx",
+		    MRL_TAG(other + 1850), val[0]);
+	mrl_guest_read(&g, 1600, 1, val);
+	TEST_ASSERT(val[0] == MRL_TAG(1600),
+		    "Page 1600, next to a huge page: wanted 0x%llx, got 0x%lx: a stale mapping",
+		    MRL_TAG(1600), val[0]);
 	mrl_free(&l);
 	kvm_vm_free(g.vm);
 	pr_info("The rest of a memslot was not named\n");
