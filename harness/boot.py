@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Boot one VM: make its initramfs, start QEMU, wait no longer than allowed, keep what it wrote."""
+"""Boot one VM: make its initramfs, start QEMU or Bochs, wait no longer than allowed, keep what it wrote."""
 import dataclasses
 import os
 import pathlib
@@ -9,17 +9,21 @@ import stat
 import subprocess
 import threading
 
+import bochs
 import judge
+import series
 from util import BUILD, HARNESS, Failure, output, relative
 
 MEMORY, CPUS = '3G', 2
 BOOT_SECONDS = 150
-ARGUMENTS = ('console=ttyS0 panic=-1 panic_on_warn=1 oops=panic softlockup_panic=1 '
+ARGUMENTS = ('console=ttyS0,115200 printk.time=1 panic=-1 oops=panic softlockup_panic=1 '
              'loglevel=7 no_timer_check sysrq_always_enabled hung_task_panic=1')
+PANIC_ON_WARN = 'panic_on_warn=1'
 # identify_cpu() of the boot CPU forgets X86_FEATURE_LA57 for a moment, with interrupts on: KASAN then
 # takes the direct map for wild memory, once in many boots.
 NO_LA57 = 'no5lvl'
 SET = (('/proc/sys/kernel/panic_on_warn', '1'), ('/proc/sys/kernel/panic_on_oops', '1'))
+MODULES = ('kvm', 'kvm-amd', 'kvm-intel')
 running = {}        # label: process
 running_lock = threading.Lock()
 
@@ -57,6 +61,10 @@ def init_program():
     return program.read_bytes()
 
 
+def machine(bed):
+    return bed.get('machine', 'qemu')
+
+
 def loaded(kernel):
     """The modules that these beds load, in order."""
     return [name for name in kernel[1] if name != 'kvm-intel']
@@ -68,7 +76,8 @@ def plan_lines(job, nonce):
     names = [test.name for test in job.tests] + ['unload'] * bool(modules)
     lines = [f'nonce {nonce}', f'plan {len(names)}']
     lines += [f'load /mod/{name}.ko {job.bed.get(name, "")}' for name in modules]
-    lines += [f'set {path} {value}' for path, value in SET]
+    lines += [f'set {path} {value}' for path, value in SET
+              if not (path.endswith('panic_on_warn') and job.bed.get('warns', {}).get('test'))]
     lines += [f'test {test.timeout * job.slower} {test.name} /test/{test.name} {" ".join(test.args)}'.rstrip()
               for test in job.tests]
     if modules:
@@ -87,11 +96,16 @@ def initramfs(job, plan):
     return cpio(files)
 
 
+def built_in(bed):
+    """The parameters of the bed's modules, for a kernel that has them built in."""
+    return [f'{module.replace("-", "_")}.{value}' for module in MODULES for value in bed.get(module, '').split()]
+
+
 def command(job, place):
-    """The QEMU command.  The first serial port is the console, the second the result channel."""
-    arguments = ARGUMENTS if job.kernel[1] else ' '.join(
-        [ARGUMENTS, NO_LA57, *(f'{module.replace("-", "_")}.{value}' for module in ('kvm', 'kvm-amd')
-                      for value in job.bed.get(module, '').split())])
+    """The command of the machine.  The first serial port is the console, the second the result channel."""
+    if machine(job.bed) == 'bochs':
+        return bochs.command(place, job.kernel[0], ' '.join([ARGUMENTS, *built_in(job.bed)]), job.bed, CPUS)
+    arguments = ' '.join([ARGUMENTS, PANIC_ON_WARN] + ([] if job.kernel[1] else [NO_LA57, *built_in(job.bed)]))
     return ['qemu-system-x86_64', '-accel', f'tcg,thread={os.environ.get("THREAD", "single")}',
             '-cpu', 'max', '-smp', str(CPUS), '-m', MEMORY, '-nodefaults', '-no-reboot',
             '-display', 'none', '-serial', f'file:{place}/console', '-serial', f'file:{place}/channel',
@@ -103,9 +117,17 @@ def alive(job):
         return job.label in running
 
 
+def place_of(name, text):
+    """FILE:LINE of the statement that begins with `text`, in the tree that was built."""
+    for number, line in enumerate((series.TREE / name).read_text().split('\n'), 1):
+        if line.strip().startswith(text):
+            return f'{name}:{number}'
+    raise Failure(f'harness/intel.toml: {name} has no statement "{text}".')
+
+
 def wait(label, argv, place, seconds):
-    """Run QEMU; say how it ended."""
-    with open(place / 'qemu', 'w', encoding='utf-8') as log:
+    """Run the machine; say how it ended."""
+    with open(place / 'machine', 'w', encoding='utf-8') as log:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         with running_lock:
             running[label] = process
@@ -119,7 +141,7 @@ def wait(label, argv, place, seconds):
                 process.wait()
             with running_lock:
                 running.pop(label)
-    return 'powered off' if code == 0 else f'QEMU exit status {code}, see {relative(place / "qemu")}'
+    return 'powered off' if code == 0 else f'exit status {code}, see {relative(place / "machine")}'
 
 
 def stop_all():
@@ -147,11 +169,14 @@ def boot(job):
     (place / 'initramfs').write_bytes(initramfs(job, plan))
     argv = command(job, place)
     (place / 'command').write_text(shlex.join(argv) + '\n')
-    limit = BOOT_SECONDS * job.slower + sum((test.timeout + 5) * job.slower for test in job.tests)
+    limit = (BOOT_SECONDS + sum(test.timeout + 5 for test in job.tests)) * job.slower * job.bed.get('slower', 1)
     ended = wait(job.label, argv, place, limit)
+    if machine(job.bed) == 'bochs':
+        ended = bochs.ended(place, ended)
     result = judge.Boot(nonce, names, read(place / 'channel'), read(place / 'console'), ended,
                         {test.name: True for test in job.tests if job.bed['name'] in test.skip},
-                        {test.name: test.left_out.get(job.bed['name'], ()) for test in job.tests})
+                        {test.name: test.left_out.get(job.bed['name'], ()) for test in job.tests},
+                        {kind: [place_of(*warn) for warn in warns] for kind, warns in job.bed.get('warns', {}).items()})
     verdicts = judge.judge(result)
     if all(verdict.word != 'FAIL' for verdict in verdicts):
         (place / 'initramfs').unlink()

@@ -3,7 +3,7 @@
 
 A test passes only if the result channel, a serial port that the kernel does not know as a
 console, says so in a line with the nonce of this boot, the plan was carried out to its end
-marker, QEMU ended by itself and the console shows no kernel complaint while the test ran."""
+marker, the machine ended by itself and the console shows no kernel complaint while the test ran."""
 import dataclasses
 import re
 
@@ -22,6 +22,7 @@ PRINTK = re.compile(r'^\[ *\d+\.\d+\](\[ *[CT]\d+\])? ')
 # What vmalloc() prints ahead of a trace when a test asks for more than all of memory: no complaint, but ENOMEM.
 TOO_MUCH = re.compile(r'memory_region_l: vmalloc error: size \d+, exceeds total pages, mode:.*\n'
                       r'CPU: \d+ .* Comm: memory_region_l .*\n(Tainted: .*\n)?Hardware name: .*\n')
+WARN = re.compile(r'WARNING: CPU: \d+ PID: \d+ at (\S+:\d+) \w+(\.\w+)*\+0x')
 # sysrq-w after a timeout prints the blocked tasks with their traces: not a complaint.
 BLOCKED = re.compile(r'sysrq: Show Blocked State')
 
@@ -42,9 +43,10 @@ class Boot:
     plan: list          # names of all planned results in order
     channel: str
     console: str
-    ended: str          # 'powered off', 'timeout', or why QEMU failed
+    ended: str          # 'powered off', 'timeout', or how else
     may_skip: dict = dataclasses.field(default_factory=dict)
     may_leave_out: dict = dataclasses.field(default_factory=dict)   # {name: what it may say it leaves out}
+    warns: dict = dataclasses.field(default_factory=dict)   # {'boot' or 'test': FILE:LINE of the bed's own WARNs}
 
 
 def results(boot):
@@ -77,12 +79,24 @@ def asked_for_too_much(before):
                for lines in (before[-4:], before[-3:]))
 
 
-def splat(lines):
-    """The first complaint of the kernel in these lines, or ''."""
-    blocked = False
+def is_of_the_bed(line, places):
+    """Whether this is the first line of a WARN at just such a place."""
+    place = WARN.match(PRINTK.sub('', line)) if PRINTK.match(line) else None
+    return bool(place) and place.group(1) in places
+
+
+def splat(lines, places=()):
+    """The first complaint of the kernel in these lines, or ''.  A WARN at one of the places has one trace."""
+    blocked, of_the_bed = False, 0
     for number, line in enumerate(lines):
         blocked = blocked or bool(BLOCKED.search(line))
         match = SPLATS.search(line)
+        if is_of_the_bed(line, places):
+            of_the_bed += 1
+            continue
+        if match and match.group() == 'Call Trace:' and of_the_bed:
+            of_the_bed -= 1
+            continue
         if not match or match.group() == 'Call Trace:' and (blocked or asked_for_too_much(lines[:number])):
             continue
         return PRINTK.sub('', line).strip()[:160]
@@ -103,7 +117,7 @@ def left_out(lines, allowed):
 
 def one(name, got, boot, lines):
     word, seconds, _, why = got or ('fail', 0, name, f'no result; the VM ended: {boot.ended}')
-    complaint = splat(lines)
+    complaint = splat(lines, boot.warns.get('test', ()))
     if complaint:
         word, why = 'fail', f'kernel: {complaint}'
     elif word == 'skip' and name not in boot.may_skip:
@@ -121,7 +135,7 @@ def judge(boot):
     for entry in found:
         by_name[entry[2]] = entry if entry[2] not in by_name else ('fail', 0, entry[2], 'reported twice')
     verdicts = [one(name, by_name.get(name), boot, parts.get(name, [])) for name in boot.plan]
-    why = splat(parts[''])
+    why = splat(parts[''], boot.warns.get('boot', ()))
     if not why and boot.ended != 'powered off':
         why = f'the VM ended: {boot.ended}'
     if not why and not whole:

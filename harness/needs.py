@@ -9,6 +9,7 @@ GROUPS = {
     'base': 'git xz-utils',
     'build': 'gcc gcc-12 libc6-dev make flex bison bc libelf-dev libssl-dev perl',
     'boot': 'qemu-system-x86',
+    'bochs': 'bochs bochsbios vgabios bochs-term isolinux syslinux-common xorriso bsdutils',
     'check': 'python3-sphinx python3-yaml python3-ply python3-git perl shellcheck cpio',
     'sparse': 'sparse',
 }

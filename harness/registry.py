@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""harness/tests.toml and upstream.toml as objects, checked: a field that nobody knows is an error."""
+"""harness/tests.toml, upstream.toml and intel.toml as objects, checked: a field that nobody knows is an error."""
 import dataclasses
 import tomllib
 
@@ -25,6 +25,9 @@ class Test:
         return self.binary or self.name
 
 
+BED = {'text', 'kvm', 'kvm-amd', 'kvm-intel', 'machine', 'model', 'megs', 'slower', 'all', 'warns'}
+
+
 @dataclasses.dataclass(frozen=True)
 class Registry:
     beds: dict
@@ -43,10 +46,20 @@ def test_of(entry, beds):
     return Test(**{**entry, 'beds': tuple(entry['beds']), 'args': tuple(entry.get('args', ()))})
 
 
+def check_bed(name, bed):
+    strange = set(bed) - BED | set(bed.get('warns', {})) - {'boot', 'test'}
+    if bed.get('machine', 'qemu') not in ('qemu', 'bochs'):
+        strange.add(f'machine {bed["machine"]}')
+    if strange:
+        raise Failure(f'harness/tests.toml, bed {name}: unknown {", ".join(sorted(strange))}.')
+
+
 def load(place=HARNESS):
-    data, upstream = (tomllib.loads((place / name).read_text()) for name in ('tests.toml', 'upstream.toml'))
-    beds = data['beds']
-    tests = tuple(test_of(entry, beds) for entry in data['test'] + upstream['test'])
+    data, *more = (tomllib.loads((place / name).read_text()) for name in ('tests.toml', 'upstream.toml', 'intel.toml'))
+    beds = data['beds'] | more[1]['beds']
+    for name, bed in beds.items():
+        check_bed(name, bed)
+    tests = tuple(test_of(entry, beds) for entry in sum((part['test'] for part in (data, *more)), []))
     if len({test.name for test in tests}) != len(tests):
         raise Failure('harness/tests.toml: a name stands twice.')
     return Registry(beds, data['lanes'], tests, test_of(data['demo'], beds))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Plan the VMs of `make test`, `make soak` and `make demo`, run as many at a time as there are CPUs, and report."""
+"""Plan the VMs of `make test`, `test-all`, `soak` and `demo`, run as many at a time as there are CPUs, and report."""
 import concurrent.futures
 import os
 import re
@@ -29,9 +29,9 @@ def boots_of(tests, where, bed):
         yield 'skips', skipping
 
 
-def jobs_of(tests, reg, kernels, binaries, lane):
+def jobs_of(tests, reg, kernels, binaries, lane, machine='qemu'):
     for where, image in kernels.items():
-        for bed in reg.beds:
+        for bed in (name for name in reg.beds if boot.machine(reg.beds[name]) == machine):
             for name, together in boots_of(tests, where, bed):
                 yield boot.Job(f'{lane}/{where}/{bed}/{name}', image, dict(reg.beds[bed], name=bed),
                                together, binaries, reg.lanes[lane]['slower'])
@@ -81,10 +81,10 @@ def boot_job(job):
 
 def run_jobs(jobs, show=report):
     """Run all; [(job, verdicts)].  Long tests first, so that the CPUs end together."""
-    jobs = sorted(jobs, key=lambda job: -sum(test.timeout for test in job.tests))
+    jobs = sorted(jobs, key=lambda job: -job.bed.get('slower', 1) * sum(test.timeout for test in job.tests))
     done, start = [], time.monotonic()
     workers = min(len(jobs), int(os.environ.get('VMS') or os.cpu_count() or 1)) or 1
-    say(f'{len(jobs)} VMs, {workers} at a time; the QEMU command of each is in build/run/*/command.')
+    say(f'{len(jobs)} VMs, {workers} at a time; the command of each is in build/run/*/command.')
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         waiting = {pool.submit(boot_job, job): job for job in jobs}
         try:
@@ -156,28 +156,39 @@ def kernels_of(lane, with_base):
 
 
 def wanted_tests(reg, kind):
-    """The tests that the command line asks for, on the beds it asks for."""
+    """The tests that the command line asks for, on the beds it asks for; some beds are left to `make test-all`."""
     tests = registry.select(reg, (os.environ.get('TESTS') or '').split())
-    beds = (os.environ.get('BEDS') or '').split() or list(reg.beds)
+    beds = (os.environ.get('BEDS') or '').split() or [
+        name for name, bed in reg.beds.items() if kind == 'test-all' or not bed.get('all')]
     if set(beds) - set(reg.beds):
         raise Failure(f'BEDS= are of {", ".join(reg.beds)}.')
-    tests = [test for test in tests if kind == 'test' or test.soak]
+    tests = [test for test in tests if kind != 'soak' or test.soak]
     return [registry.dataclasses.replace(t, beds=tuple(b for b in t.beds if b in beds)) for t in tests]
 
 
+def intel_jobs(tests, reg, binaries):
+    """Bochs is slow: a small kernel with KVM built in, the same for each lane, and the series alone."""
+    if not any(boot.machine(reg.beds[bed]) == 'bochs' for test in tests for bed in test.beds):
+        return []
+    kernels = {'series': kernel.kernel('composed', 'full', BUILD / 'k-full')}
+    return list(jobs_of(tests, reg, kernels, binaries, 'full', 'bochs'))
+
+
 def test(kind):
-    """`make test`, or `make soak`: what can be run for long, on the series alone."""
-    reg, lane = registry.load(), os.environ.get('LANE') or ('debian' if kind == 'test' else 'debug')
+    """`make test`, `make test-all`, or `make soak`: what can be run for long, on the series alone."""
+    reg, lane = registry.load(), os.environ.get('LANE') or ('debug' if kind == 'soak' else 'debian')
     if lane not in reg.lanes:
         raise Failure(f'LANE= is one of {", ".join(reg.lanes)}.')
-    tests, with_base = wanted_tests(reg, kind), kind == 'test' and (os.environ.get('BASE_TOO') or '1') == '1'
+    tests, with_base = wanted_tests(reg, kind), kind != 'soak' and (os.environ.get('BASE_TOO') or '1') == '1'
     if kind == 'soak':
         seconds = 60 * int(os.environ.get('MINUTES') or 10)
         tests = [registry.soaked(t, seconds, reg.lanes[lane]['slower']) for t in tests]
     tree = series.compose()
     binaries = selftests.build(tree, registry.binaries(reg))
-    kernels = kernels_of(lane, with_base)
-    jobs = [job for where in kernels for job in
+    jobs, kernels = intel_jobs(tests, reg, binaries), {}
+    if any(boot.machine(reg.beds[bed]) == 'qemu' for test in tests for bed in test.beds):
+        kernels = kernels_of(lane, with_base)
+    jobs += [job for where in kernels for job in
             jobs_of(allow_base_skips(tests, where), reg, {where: kernels[where]}, binaries, lane)]
     done = run_jobs(jobs)
     if kind == 'soak':
@@ -204,8 +215,8 @@ def demo():
 
 
 def run(args):
-    if args not in (['test'], ['soak'], ['demo']):
-        raise Failure('usage: run.py test | soak | demo')
+    if args not in (['test'], ['test-all'], ['soak'], ['demo']):
+        raise Failure('usage: run.py test | test-all | soak | demo')
     return demo() if args == ['demo'] else test(*args)
 
 

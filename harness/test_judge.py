@@ -129,6 +129,32 @@ class Changed(unittest.TestCase):
         self.assertEqual(judge.splat([*stamped, stamped[4]]), 'Call Trace:', 'a second trace')
         self.assertIn('WARNING', judge.splat([*stamped[:4], '[    1.9] WARNING: CPU: 0', *stamped[4:]]))
 
+    def test_a_warn_that_is_the_fault_of_the_bed(self):
+        place, trace = 'arch/x86/kvm/vmx/vmx.c:6208', ' Call Trace:'
+        first = 'WARNING: CPU: 1 PID: 61 at arch/x86/kvm/vmx/vmx.c:6208 vmx_handle_exit+0x4fd/0x660'
+
+        def splat(*lines, places=(place,)):
+            return judge.splat([f'[    7.{number}] {line}' for number, line in enumerate(lines)], places)
+        self.assertEqual(splat(first, trace), '')
+        self.assertEqual(splat(first.replace('exit+', 'exit.isra.0+'), trace), '')
+        self.assertEqual(splat(first, first, trace, trace), '', 'of two CPUs')
+        self.assertEqual(splat(first, trace, trace), 'Call Trace:', 'a second trace')
+        self.assertIn('WARNING', splat(first, trace, places=()))
+        self.assertIn('WARNING', splat(first.replace('vmx.c', 'nested.c'), trace))
+        self.assertIn('WARNING', splat(first.replace('6208', '6209'), trace))
+        self.assertIn('BUG', splat(first, 'BUG: unable to handle page fault', trace))
+        self.assertIn('WARNING', judge.splat([first], (place,)), 'printed by a test')
+
+    def test_such_a_warn_is_allowed_in_tests_or_while_booting(self):
+        boot = recorded('pass')
+        warn = '[    1.0] WARNING: CPU: 0 PID: 1 at a/b.c:12 f+0x1/0x2'
+        console = boot.console.replace('ok, now pass\n# end misb', f'{warn}\n# end misb')
+        for kind, in_test, before in (('test', 'PASS', 'FAIL'), ('boot', 'FAIL', 'PASS')):
+            got = self.changed(console=console, warns={kind: ['a/b.c:12']})
+            self.assertEqual((got['misbehave'], got['boot']), (in_test, 'PASS'))
+            got = self.changed(console=f'{warn}\n{boot.console}', warns={kind: ['a/b.c:12']})
+            self.assertEqual((got['misbehave'], got['boot']), ('PASS', before))
+
     def test_output_is_what_the_test_printed(self):
         verdicts = {verdict.name: verdict for verdict in judge.judge(recorded('pass'))}
         self.assertEqual(verdicts['misbehave'].output, 'ok, now pass')

@@ -82,6 +82,7 @@ static void open_ports(void)
 	channel = open("/dev/ttyS1", O_WRONLY | O_NOCTTY | O_CLOEXEC);
 	tcgetattr(channel, &raw);
 	cfmakeraw(&raw);
+	cfsetspeed(&raw, B115200);
 	tcsetattr(channel, TCSANOW, &raw);
 }
 
@@ -196,5 +197,7 @@ int main(void)
 		follow(line);
 	}
 	report("end %d", results);
+	/* A slow port still has some of it, and power off does not wait. */
+	tcdrain(1);
 	return reboot(RB_POWER_OFF);
 }
