@@ -62,6 +62,19 @@ static inline void mrl_vcpus_go(void)
 	pthread_barrier_wait(&mrl_vcpus.go);
 }
 
+/*
+ * Nothing interrupts these guests.  But Bochs lets the host's interrupts make a vCPU exit
+ * only if the guest takes some, and a vCPU that computes could not be kicked at all.
+ */
+static inline void mrl_vcpu_enable_interrupts(struct kvm_vcpu *vcpu)
+{
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vcpu, &regs);
+	regs.rflags |= BIT(9);	/* IF */
+	vcpu_regs_set(vcpu, &regs);
+}
+
 /* Returns with the vCPUs parked. */
 static inline void mrl_vcpus_start(uint32_t *park, bool (*handle_exit)(struct kvm_vcpu *, int))
 {
@@ -74,6 +87,7 @@ static inline void mrl_vcpus_start(uint32_t *park, bool (*handle_exit)(struct kv
 	pthread_barrier_init(&mrl_vcpus.go, NULL, mrl_vcpus.nr + 1);
 	for (i = 0; i < mrl_vcpus.nr; i++) {
 		vcpu_args_set(mrl_vcpus.vcpu[i], 2, i, mrl_vcpus.nr);
+		mrl_vcpu_enable_interrupts(mrl_vcpus.vcpu[i]);
 		r = pthread_create(&mrl_vcpus.thread[i], NULL, mrl_vcpu_thread, mrl_vcpus.vcpu[i]);
 		TEST_ASSERT(!r, "pthread_create(): wanted 0, got %d", r);
 	}
