@@ -67,4 +67,6 @@ def ended(place, how):
         return how
     if not log.exists():
         raise Failure(f'{place}: Bochs did not start: {how}.')
-    return 'powered off' if POWERED_OFF in log.read_text(errors='replace') else how
+    if POWERED_OFF in log.read_text(errors='replace'):
+        return 'powered off'
+    return 'exit without power off' if how == 'powered off' else how
