@@ -22,7 +22,7 @@ soak: ## the race and dirty page tests for MINUTES=10 each, on the debug kernel 
 	@$(H)/run.py soak
 
 mutants: ## break the kernel in one way after the other, and see that a test notices (NAMES=)
-	@sh harness/needs.sh base build boot
+	@sh harness/needs.sh base build boot bochs
 	@$(H)/mutants.py
 
 check: ## all that needs no VM: patches, mail, style, header, documents, planner, harness

@@ -4,7 +4,8 @@ import re
 
 import base
 import series
-from util import BUILD, HARNESS, JOBS, Failure, lock, logged, main, relative, say
+from debian import KVM_DIRS, tree_files
+from util import BUILD, HARNESS, JOBS, Failure, git, lock, logged, main, output, relative, say, sync
 
 FRAGMENTS = {'full': ('full',), 'debug': ('full', 'debug'), 'prefix': ('full', 'prefix')}
 
@@ -55,15 +56,37 @@ def worktree(commit):
     return tree
 
 
+def build(tree, lane, out):
+    configure(tree, lane, out)
+    logged(f'Building the {lane} kernel in {relative(out)}',
+           ['make', '-C', tree, f'O={out}', f'-j{JOBS}', 'LOCALVERSION=-' + lane, 'bzImage'],
+           BUILD / f'log/{out.name}.log')
+    return out / 'arch/x86/boot/bzImage', {}
+
+
 def kernel(commit, lane, out):
     """Build the kernel of a lane in `out`; its image, and no modules."""
     tree = worktree(commit)
     with lock(out.name):
-        configure(tree, lane, out)
-        logged(f'Building the {lane} kernel in {relative(out)}',
-               ['make', '-C', tree, f'O={out}', f'-j{JOBS}', 'LOCALVERSION=-' + lane, 'bzImage'],
-               BUILD / f'log/{out.name}.log')
-    return out / 'arch/x86/boot/bzImage', {}
+        return build(tree, lane, out)
+
+
+def variant(commit, lane, out):
+    """As kernel(), of a commit that differs from the series below KVM_DIRS only.  `out` is a copy of the lane's
+    directory with KVM's sources in it: make finds them ahead of those of the tree, and builds nothing else."""
+    other = [name for name in git(base.LINUX, 'diff', '--name-only', 'composed', commit).split()
+             if not name.startswith(KVM_DIRS)]
+    if other:
+        raise Failure(f'{", ".join(other)}: only files below {" and ".join(KVM_DIRS)} can be built apart.')
+    kernel('composed', lane, BUILD / f'k-{lane}')
+    with lock(out.name):
+        if not out.exists():
+            partial = out.with_name(out.name + '.partial')
+            output(['rm', '-rf', partial])
+            output(['cp', '-a', BUILD / f'k-{lane}', partial])
+            partial.rename(out)
+        sync(tree_files(commit, KVM_DIRS), out)
+        return build(series.TREE, lane, out)
 
 
 def run(args):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """`make mutants`: break the kernel in one way after the other, and see that a test notices.
 
-mutants/NAME.patch says which hazard or guarantee it attacks and which test has to fail; its diff applies to the
-composed tree.  Only the kvm modules are rebuilt.  The table goes to mutants/README.md when all have run."""
+mutants/NAME.patch says which hazard or guarantee it attacks and which test has to fail, and maybe in which way
+(Fails:, a regular expression); its diff applies to the composed tree.  Only KVM is rebuilt.  The table goes to
+mutants/README.md when all have run."""
 import dataclasses
 import os
 import pathlib
@@ -13,6 +14,7 @@ import time
 import base
 import boot
 import debian
+import kernel
 import registry
 import selftests
 import series
@@ -37,6 +39,7 @@ class Mutant:
     beds: list
     what: str
     diff: str
+    fails: str = ''
 
 
 def parse(path):
@@ -44,9 +47,11 @@ def parse(path):
     text = path.read_text()
     head, mark, diff = text.partition('diff --git')
     fields = dict(re.findall(r'^(\w+): (.*)$', head, re.M))
-    if sorted(fields) != ['Beds', 'Hazard', 'Test', 'What'] or not mark:
-        raise Failure(f'mutants/{path.name} needs the lines Hazard:, Test:, Beds:, What: and a diff.')
-    return Mutant(path.stem, fields['Hazard'], fields['Test'], fields['Beds'].split(), fields['What'], mark + diff)
+    if sorted({*fields, 'Fails'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
+        raise Failure(f'mutants/{path.name} needs the lines Hazard:, Test:, Beds:, What: and a diff, '
+                      'and may have Fails:, how the test has to fail.')
+    return Mutant(path.stem, fields['Hazard'], fields['Test'], fields['Beds'].split(), fields['What'], mark + diff,
+                  fields.get('Fails', ''))
 
 
 def commit_of(mutant):
@@ -65,18 +70,36 @@ def commit_of(mutant):
     return git(base.LINUX, 'commit-tree', tree, '-p', 'composed', '-m', mutant.name, env=ident).strip()
 
 
+def kernel_of(commit, bed):
+    """Debian's with other modules, or for Bochs a small one with KVM built in."""
+    if boot.machine(bed) == 'bochs':
+        return kernel.variant(commit, 'full', BUILD / 'k-mutant')
+    return debian.kernel(commit, BUILD / 'kmod-mutant')
+
+
+def noticed(mutant, verdicts):
+    """Why the first verdict that is a failure is one, or None.  It has to be as `Fails:` says."""
+    failed = next((verdict for verdict in verdicts if verdict.word == 'FAIL'), None)
+    if not failed:
+        return None
+    if not re.search(mutant.fails, f'{failed.why}\n{failed.output}'):
+        say(f'    {failed.name} fails, but not with "{mutant.fails}": {failed.why}\n{failed.output}')
+        return None
+    return failed.why
+
+
 def attack(mutant, reg, binaries):
     """Build and boot it; (bed, why) of the first bed where something fails, or None: it survives."""
-    kernel = debian.kernel(commit_of(mutant), BUILD / 'kmod-mutant')
+    commit = commit_of(mutant)
     test = next((test for test in reg.tests if test.name == mutant.test), None)
     if test is None or set(mutant.beds) - set(test.beds):
         raise Failure(f'mutants/{mutant.name}.patch: harness/tests.toml has no such test on these beds.')
     for bed in mutant.beds:
-        job = boot.Job(f'mutant/{mutant.name}/{bed}', kernel, dict(reg.beds[bed], name=bed), [test], binaries)
-        verdicts, _ = boot.boot(job)
-        failed = next((verdict for verdict in verdicts if verdict.word == 'FAIL'), None)
-        if failed:
-            return bed, failed.why
+        job = boot.Job(f'mutant/{mutant.name}/{bed}', kernel_of(commit, reg.beds[bed]),
+                       dict(reg.beds[bed], name=bed), [test], binaries)
+        why = noticed(mutant, boot.boot(job)[0])
+        if why:
+            return bed, why
     return None
 
 

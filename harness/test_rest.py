@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """Small parts: fragments, warnings, the archive, the registry, the comparison with the base."""
+import contextlib
+import io
 import pathlib
 import subprocess
 import tempfile
 import types
 import unittest
 
+import bochs
 import boot
 import docs
 import judge
@@ -58,6 +61,25 @@ class Parts(unittest.TestCase):
         with self.assertRaisesRegex(util.Failure, 'unknown colour'):
             registry.test_of({'name': 'x', 'beds': ['npt'], 'timeout': 1, 'colour': 'red'}, {'npt': {}})
 
+    def test_beds(self):
+        beds = registry.load().beds
+        for name, bed in beds.items():
+            self.assertEqual(boot.machine(bed) == 'bochs', name.startswith('intel-'), name)
+            self.assertEqual(bed.get('all', False), name.startswith('intel-'), name)
+        self.assertEqual([name for name, bed in beds.items() if bed.get('warns', {}).get('test')], ['intel-ept'])
+        with self.assertRaisesRegex(util.Failure, 'unknown colour, machine vax'):
+            registry.check_bed('x', {'machine': 'vax', 'colour': 'red'})
+
+    def test_how_bochs_ended(self):
+        with tempfile.TemporaryDirectory() as place:
+            log = pathlib.Path(place) / 'log'
+            for text, how, wanted in ((bochs.POWERED_OFF, 'exit status 1', 'powered off'),
+                                      ('>>PANIC<< triple fault', 'exit status 1', 'exit status 1'),
+                                      ('', 'powered off', 'exit without power off'),
+                                      (bochs.POWERED_OFF, 'timeout after 1 s', 'timeout after 1 s')):
+                log.write_text(text)
+                self.assertEqual(bochs.ended(pathlib.Path(place), how), wanted)
+
     def difference(self, base_word, series_word, kind):
         test = registry.Test('t', ('npt',), 1, base=kind)
         done = [(types.SimpleNamespace(label=f'debian/{where}/npt/t', tests=[test]),
@@ -77,6 +99,16 @@ class Parts(unittest.TestCase):
         for path in mutants.PLACE.glob('*.patch'):
             mutant = mutants.parse(path)
             self.assertLessEqual(set(mutant.beds), set(tests[mutant.test].beds), mutant.name)
+
+    def test_a_mutant_has_to_fail_as_it_says(self):
+        mutant = mutants.Mutant('m', 'h', 't', ['npt'], 'what', 'diff', 'wanted .* got 0')
+
+        def noticed(word, output):
+            with contextlib.redirect_stdout(io.StringIO()):
+                return mutants.noticed(mutant, [judge.Verdict('t', word, 'exit status 254', 0, output)])
+        self.assertEqual(noticed('FAIL', 'wanted a bit, got 0'), 'exit status 254')
+        self.assertIsNone(noticed('FAIL', 'wanted a bit, got 1'))
+        self.assertIsNone(noticed('PASS', 'wanted a bit, got 0'))
 
     def test_what_skips_on_the_base_shares_a_boot(self):
         tests = [registry.Test(name, ('npt',), 1, base=kind)
