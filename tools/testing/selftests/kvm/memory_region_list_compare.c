@@ -422,7 +422,7 @@ static void setup(void)
 
 	vm = mrl_vcpus_create(guest_main);
 	sh = addr_gva2hva(vm, (vm_vaddr_t)&shared);
-	mem = mrl_mem_alloc(NPAGES * PAGE_SIZE);
+	mem = mrl_vcpus_mem_alloc(NPAGES * PAGE_SIZE);
 	memcpy(mem + CODE_PAGE * PAGE_SIZE, stub, sizeof(stub));
 	list = mrl_alloc(8);
 	mrl_layout_add(&layout, SLOT_A, KVM_MEM_LOG_DIRTY_PAGES, BASE_GPA, NPAGES * PAGE_SIZE, mem);

@@ -365,9 +365,9 @@ int main(int argc, char *argv[])
 	if (change)
 		TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
 	rng = new_guest_random_state(seed);
-	mem[0] = mrl_mem_alloc(NPAGES * PAGE_SIZE);
-	mem[1] = mrl_mem_alloc(NPAGES * PAGE_SIZE);
-	tag_mem = mrl_mem_alloc(NR_TAGS * PAGE_SIZE);
+	mem[0] = mrl_vcpus_mem_alloc(NPAGES * PAGE_SIZE);
+	mem[1] = mrl_vcpus_mem_alloc(NPAGES * PAGE_SIZE);
+	tag_mem = mrl_vcpus_mem_alloc(NR_TAGS * PAGE_SIZE);
 	list = mrl_alloc(2 * MRL_LAYOUT_MAX);
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
 		if (kind < 0 || kind == i)

@@ -200,7 +200,7 @@ int main(int argc, char *argv[])
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
 	TEST_REQUIRE(is_forced_emulation_enabled);
 
-	mem = mrl_mem_alloc(2 * NR_SLOTS * PAGE_SIZE);
+	mem = mrl_vcpus_mem_alloc(2 * NR_SLOTS * PAGE_SIZE);
 	vm = mrl_vcpus_create(guest_code);
 	virt_map(vm, GPA_BASE, GPA_BASE, NR_SLOTS);
 	sh = addr_gva2hva(vm, (vm_vaddr_t)&shared);

@@ -266,12 +266,12 @@ static void setup(uint32_t modes, bool strict)
 	sh->modes = modes;
 	sh->strict = strict;
 	for (i = 0; i < NR_BACKINGS; i++) {
-		mem[i] = mrl_mem_alloc(NPAGES * PAGE_SIZE);
+		mem[i] = mrl_vcpus_mem_alloc(NPAGES * PAGE_SIZE);
 		stamp(i, 0);
 	}
 	for (i = RO; i < RO_WRITTEN; i++)
 		*hva(0, i) = RO_VALUE;
-	other_mem = mrl_mem_alloc(PAGE_SIZE);
+	other_mem = mrl_vcpus_mem_alloc(PAGE_SIZE);
 	for (i = 0; i < CROSS_DATA; i++)
 		write_code(mem[0] + cross_code(i), i, i != CROSS_CODE);
 	list = mrl_alloc(2 * MRL_LAYOUT_MAX);
@@ -285,7 +285,7 @@ static void setup(uint32_t modes, bool strict)
 		vcpu_set_msr(mrl_vcpus.vcpu[i], MSR_KVM_STEAL_TIME,
 			     (BASE_GPA + (STEAL + i) * PAGE_SIZE) | KVM_MSR_ENABLED);
 	}
-	mrl_updater_start(&updater, vm, mrl_mem_alloc(MRL_UPDATER_PAGES * PAGE_SIZE));
+	mrl_updater_start(&updater, vm, mrl_vcpus_mem_alloc(MRL_UPDATER_PAGES * PAGE_SIZE));
 	mrl_vcpus_start(&sh->park, handle_exit);
 	mrl_vcpus_go();
 }

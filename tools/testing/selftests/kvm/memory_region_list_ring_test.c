@@ -371,7 +371,7 @@ static void setup(void)
 		ring[i] = vcpu_map_dirty_ring(mrl_vcpus.vcpu[i]);
 	}
 	sh = addr_gva2hva(vm, (vm_vaddr_t)&shared);
-	mem = (uint64_t *)mrl_mem_alloc(NPAGES * PAGE_SIZE);
+	mem = (uint64_t *)mrl_vcpus_mem_alloc(NPAGES * PAGE_SIZE);
 	list = mrl_alloc(2 * MAX_PIECES);
 	restore();
 	check_refused();

@@ -118,7 +118,7 @@ static inline struct kvm_vm *mrl_vcpus_create(void *guest_code)
 }
 
 /* Anonymous memory, aligned and sized for huge pages. */
-static inline uint8_t *mrl_mem_alloc(size_t size)
+static inline uint8_t *mrl_vcpus_mem_alloc(size_t size)
 {
 	size_t huge = 2ul << 20;
 	uint8_t *mem = mmap(NULL, size + huge, PROT_READ | PROT_WRITE,
