@@ -10,73 +10,7 @@
  *
  * Does not prove: anything about vCPUs that are in SMM during the call.
  */
-#include "memory_region_list_guest.h"
-
-#define SMRAM_GPA	0x1000000
-#define SMRAM_SIZE	65536
-#define SMRAM_SLOT	0x10001
-#define SMI_ENTRY	0x8000
-#define SMI_PORT	0xe
-
-/*
- * Runs in real mode with 4 GiB segments: read a word of a page, write it to
- * another place in the page, and report it.
- */
-static const uint8_t smi_handler[] = {
-	0x66, 0x67, 0xa1, 0, 0, 0, 0,	/* mov addr, %eax */
-	0x66, 0x67, 0xa3, 0, 0, 0, 0,	/* mov %eax, addr */
-	0x66, 0xe7, SMI_PORT,		/* out %eax, $SMI_PORT */
-	0x0f, 0xaa,			/* rsm */
-};
-
-#define SMI_READ_ADDR	3
-#define SMI_WRITE_ADDR	10
-#define WRITE_OFFSET	1024
-
-static uint8_t *setup_smm(struct mrl_guest *g)
-{
-	uint8_t *smram;
-
-	vm_userspace_mem_region_add(g->vm, VM_MEM_SRC_ANONYMOUS, SMRAM_GPA, SMRAM_SLOT,
-				    SMRAM_SIZE / MRL_PAGE_SIZE, 0);
-	smram = addr_gpa2hva(g->vm, SMRAM_GPA);
-	memcpy(smram + SMI_ENTRY, smi_handler, sizeof(smi_handler));
-	vcpu_set_msr(g->vcpu, MSR_IA32_SMBASE, SMRAM_GPA);
-	return smram + SMI_ENTRY;
-}
-
-static void inject_smi(struct kvm_vcpu *vcpu)
-{
-	struct kvm_vcpu_events events;
-
-	vcpu_events_get(vcpu, &events);
-	events.smi.pending = 1;
-	events.flags |= KVM_VCPUEVENT_VALID_SMM;
-	vcpu_events_set(vcpu, &events);
-}
-
-/* What SMM finds at a page.  Counts the exits. */
-static uint32_t smm_access(struct mrl_guest *g, uint8_t *handler, uint64_t page, int *exits)
-{
-	const uint32_t hole = MRL_HOLE, addr = MRL_GPA(page), to = addr + WRITE_OFFSET;
-	struct kvm_run *run = g->vcpu->run;
-
-	memcpy(handler + SMI_READ_ADDR, &addr, sizeof(addr));
-	memcpy(handler + SMI_WRITE_ADDR, &to, sizeof(to));
-	inject_smi(g->vcpu);
-
-	for (*exits = 0; ; ++*exits) {
-		vcpu_run(g->vcpu);
-		if (run->exit_reason != KVM_EXIT_MMIO)
-			break;
-		if (!run->mmio.is_write)
-			memcpy(run->mmio.data, &hole, sizeof(hole));
-	}
-	TEST_ASSERT(run->exit_reason == KVM_EXIT_IO && run->io.port == SMI_PORT,
-		    "Wanted KVM_EXIT_IO at port %d, got exit %u (%s)", SMI_PORT,
-		    run->exit_reason, exit_reason_str(run->exit_reason));
-	return *(uint32_t *)((void *)run + run->io.data_offset);
-}
+#include "memory_region_list_smm.h"
 
 /* @host: the host page that SMM is to see, or -1; @ro: it must not write there. */
 static void check(struct mrl_guest *g, uint8_t *handler, uint64_t page, int host, bool ro)
@@ -88,7 +22,7 @@ static void check(struct mrl_guest *g, uint8_t *handler, uint64_t page, int host
 
 	if (copy)
 		*copy = 0xbad;
-	got = smm_access(g, handler, page, &smm_exits);
+	got = mrl_smm_access(g, handler, page, &smm_exits);
 	TEST_ASSERT(got == want && smm_exits == want_exits,
 		    "SMM, page %lu: wanted 0x%x, %d exits, got 0x%x, %d exits", page, want,
 		    want_exits, got, smm_exits);
@@ -177,7 +111,7 @@ static void test_dead_vm(void)
 	int r;
 
 	mrl_guest_read(&g, 0, 0, NULL);
-	inject_smi(g.vcpu);
+	mrl_smm_inject(g.vcpu);
 	r = __vcpu_run(g.vcpu);
 	TEST_ASSERT(r == -1 && errno == EIO,
 		    "SMI without SMRAM: wanted a dead VM and errno %d, got %d, errno %d", EIO, r,
@@ -211,7 +145,7 @@ int main(int argc, char *argv[])
 	g = mrl_guest_create(MRL_WIN_PAGES);
 	/* The guest is in its loop before the first SMI. */
 	mrl_guest_read(&g, 0, 0, NULL);
-	test_smm(&g, setup_smm(&g));
+	test_smm(&g, mrl_smm_setup(&g));
 	pr_info("SMM sees its own layout, and nobody else does\n");
 
 	kvm_vm_free(g.vm);
