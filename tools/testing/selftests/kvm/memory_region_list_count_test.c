@@ -7,7 +7,8 @@
  * of what stays and flush no TLB, and the guest takes no fault on it afterwards, of
  * whatever kind, with small pages wherever the boundary is, with huge pages if it is
  * on a boundary of theirs, and in slots that log.  What did change is zapped, and no
- * more.
+ * more.  All of that with KVM_X86_QUIRK_SLOT_ZAP_ALL on and off alike, which today's
+ * ioctls obey.
  *
  * Does not prove how long anything takes; that the counter of grace periods is right
  * (memory_region_list_trace_test.c).  *kept-mappings* is not part of the ABI.  With
@@ -249,24 +250,53 @@ static void change_twice(struct mrl_guest *g)
 	mrl_free(&l);
 }
 
-static void test_kept_mappings(bool huge, uint32_t flags)
+/* A guest that has touched all pages of its one slot. */
+static struct mrl_guest create_touched(uint32_t flags, bool quirk)
+{
+	struct mrl_guest g = mrl_guest_create(REGION_PAGES);
+	struct mrl l = mrl_alloc(1);
+
+	if (!quirk)
+		vm_enable_cap(g.vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_SLOT_ZAP_ALL);
+	set_pages(&l, 1, flags, 0, REGION_PAGES);
+	mrl_apply(g.vm, &l);
+	touch(&g, 0, REGION_PAGES);
+	mrl_free(&l);
+	return g;
+}
+
+/* As a control: the quirk does what it says, to mappings of other slots. */
+static void test_old_delete(bool quirk)
+{
+	struct mrl_guest g;
+	uint64_t fixed;
+
+	alloc_region(false);
+	g = create_touched(0, quirk);
+	vm_set_user_memory_region(g.vm, 2, 0, MRL_GPA(REGION_PAGES), MRL_SIZE(1),
+				  (void *)MRL_HVA(0));
+	vm_set_user_memory_region(g.vm, 2, 0, MRL_GPA(REGION_PAGES), 0, NULL);
+	fixed = mrl_vcpu_stat(g.vcpu, "pf_fixed");
+	touch(&g, 0, REGION_PAGES);
+	fixed = mrl_vcpu_stat(g.vcpu, "pf_fixed") - fixed;
+	TEST_ASSERT(!fixed == !quirk, "old ioctl, delete, quirk %d: wanted %s faults, got %lu",
+		    quirk, quirk ? "some" : "0", fixed);
+	kvm_vm_free(g.vm);
+}
+
+static void test_kept_mappings(bool huge, uint32_t flags, bool quirk)
 {
 	/* Slots that log are mapped page by page, so is what the guest maps so. */
 	bool huge_maps = huge && !flags && kvm_is_tdp_enabled();
 	struct mrl_guest g;
-	struct mrl l;
 
 	if (!alloc_region(huge)) {
 		pr_info("Left out: huge pages, the host has none\n");
 		return;
 	}
-	pr_info("Memory in %s pages, %s:\n", huge ? "huge" : "small",
-		flags ? "slots log" : "slots don't log");
-	g = mrl_guest_create(REGION_PAGES);
-	l = mrl_alloc(1);
-	set_pages(&l, 1, flags, 0, REGION_PAGES);
-	mrl_apply(g.vm, &l);
-	touch(&g, 0, REGION_PAGES);
+	pr_info("Memory in %s pages, %s, quirk %s:\n", huge ? "huge" : "small",
+		flags ? "slots log" : "slots don't log", quirk ? "on" : "off");
+	g = create_touched(flags, quirk);
 
 	split_and_merge(&g, flags, HUGE_PAGES, huge_maps);
 	split_and_merge(&g, flags, 3 * HUGE_PAGES, huge_maps);
@@ -276,7 +306,6 @@ static void test_kept_mappings(bool huge, uint32_t flags)
 	if (!huge && !flags && mrl_zaps_are_exact())
 		change_twice(&g);
 
-	mrl_free(&l);
 	kvm_vm_free(g.vm);
 }
 
@@ -291,6 +320,8 @@ static uint32_t max_entries(void)
 
 int main(int argc, char *argv[])
 {
+	int i;
+
 	mrl_require();
 
 	mrl_mem_alloc(MRL_MEM_PAGES);
@@ -302,9 +333,13 @@ int main(int argc, char *argv[])
 
 	if (!mrl_zaps_are_exact())
 		pr_info("Left out: a merge of what was separate, there are rmaps\n");
-	test_kept_mappings(false, 0);
-	test_kept_mappings(true, 0);
-	test_kept_mappings(false, KVM_MEM_LOG_DIRTY_PAGES);
-	test_kept_mappings(true, KVM_MEM_LOG_DIRTY_PAGES);
+	TEST_ASSERT(kvm_check_cap(KVM_CAP_DISABLE_QUIRKS2) & KVM_X86_QUIRK_SLOT_ZAP_ALL,
+		    "KVM_CAP_DISABLE_QUIRKS2: wanted KVM_X86_QUIRK_SLOT_ZAP_ALL in it, got 0x%x",
+		    kvm_check_cap(KVM_CAP_DISABLE_QUIRKS2));
+	for (i = 0; i < 8; i++) {
+		if (i < 2)
+			test_old_delete(i);
+		test_kept_mappings(i & 1, i & 2 ? KVM_MEM_LOG_DIRTY_PAGES : 0, i & 4);
+	}
 	return 0;
 }
