@@ -5,8 +5,9 @@
  *
  * Shows never-lost for rings.  vCPUs write pages, while slots that log are split,
  * merged, renamed, shrunk and deleted, and a thread harvests and resets the rings
- * all the time.  Calls come in between any two of its steps, i.e. find entries that
- * are unharvested, or harvested and not reset.  For each page the host keeps a copy
+ * all the time, for 1,000 splits and merges at least.  Calls come in between any two
+ * of its steps, i.e. find entries that are unharvested, or harvested and not reset:
+ * that is counted, and has to happen.  For each page the host keeps a copy
  * of what it held after its entry was reset.  When the vCPUs are parked and the
  * rings are empty, no page may differ from its copy.  A page whose new name was not
  * armed does: its next write makes no entry.
@@ -33,6 +34,7 @@
 #define NR_IDS		1000u
 #define MAX_PIECES	24u
 #define CALLS_PER_ROUND	8u
+#define MIN_CALLS	1000u	/* Splits and merges. */
 
 /* In memslot 0, which never changes and does not log. */
 static struct {
@@ -57,8 +59,11 @@ static unsigned long result[NPAGES / 64];
 static pthread_mutex_t harvest_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kvm_dirty_gfn *ring[MRL_MAX_VCPUS];
 static uint32_t ring_index[MRL_MAX_VCPUS];
+static atomic_bool calling, unreset;
+static atomic_ulong calls;
 static struct {
-	uint64_t entries, over, full, exits, harvests, calls, renamed, left;
+	uint64_t entries, over, full, exits, harvests, renamed, left;
+	uint64_t splits, merges, unharvested, unreset;
 } counted;
 
 static uint64_t *gva(uint32_t page)
@@ -158,14 +163,30 @@ static uint32_t collect(uint32_t v, uint32_t *pages)
 	}
 }
 
-/* Harvest, reset, and only then read the pages, as the API documentation says. */
-static void harvest(void)
+/* Have a call made, if one is to come. */
+static void wait_for_call(void)
+{
+	unsigned long seen = calls;
+
+	unreset = true;
+	while (calling && calls == seen)
+		sched_yield();
+	unreset = false;
+}
+
+/*
+ * Harvest, reset, and only then read the pages, as the API documentation says.  Wait
+ * for a call in between if @wait.
+ */
+static void harvest(bool wait)
 {
 	static uint32_t pages[MRL_MAX_VCPUS * RING_ENTRIES];
 	uint32_t i, nr = 0, reset;
 
 	for (i = 0; i < mrl_vcpus.nr; i++)
 		nr += collect(i, pages + nr);
+	if (wait && nr)
+		wait_for_call();
 	reset = kvm_vm_reset_dirty_ring(vm);
 	TEST_ASSERT(reset == nr, "Entries reset: wanted %u, got %u", nr, reset);
 	for (i = 0; i < nr; i++) {
@@ -180,7 +201,7 @@ static void *harvester(void *arg)
 {
 	while (!stop) {
 		pthread_mutex_lock(&harvest_lock);
-		harvest();
+		harvest(!(counted.harvests % 4));
 		pthread_mutex_unlock(&harvest_lock);
 		sched_yield();
 	}
@@ -221,6 +242,7 @@ static void split(uint32_t i)
 		return;
 	cut = p->first + 1 + guest_random_u32(&rng) % (end - p->first - 1);
 	counted.renamed += end - cut;
+	counted.splits++;
 	p->end = cut;
 	set(p->id, p->first, cut);
 	add_piece(i + 1, fresh_id(cut), cut, end);
@@ -234,6 +256,7 @@ static void merge(uint32_t i)
 	if (i + 1 == nr_pieces || p->end != p[1].first)
 		return;
 	counted.renamed += p[1].end - p[1].first;
+	counted.merges++;
 	p->end = p[1].end;
 	set(p->id, p->first, p->end);
 	mrl_delete(&list, p[1].id);
@@ -282,6 +305,20 @@ static void take_result(uint32_t first, uint32_t end)
 	}
 }
 
+/* There are entries that nobody has read. */
+static bool is_unharvested(void)
+{
+	struct kvm_dirty_gfn *gfn;
+	uint32_t i;
+
+	for (i = 0; i < mrl_vcpus.nr; i++) {
+		gfn = &ring[i][READ_ONCE(ring_index[i]) % RING_ENTRIES];
+		if (READ_ONCE(gfn->flags) == KVM_DIRTY_GFN_F_DIRTY)
+			return true;
+	}
+	return false;
+}
+
 static void transaction(void)
 {
 	uint32_t i, op = guest_random_u32(&rng) % 16;
@@ -302,8 +339,10 @@ static void transaction(void)
 		shrink(i);
 	if (!list.list->nent)
 		return;
+	counted.unharvested += is_unharvested();
+	counted.unreset += unreset;
 	mrl_apply(vm, &list);
-	counted.calls++;
+	calls++;
 	if (op == 15)
 		take_result(before.first, before.end);
 }
@@ -329,11 +368,11 @@ static void check_lost(void)
 	uint32_t page;
 
 	pthread_mutex_lock(&harvest_lock);
-	harvest();
+	harvest(false);
 	for (page = 0; page < NPAGES; page++)
 		TEST_ASSERT(!changed(page),
 			    "never-lost: page %u: wanted an entry, got none; 0x%lx is 0x%lx after %lu calls",
-			    page, copy[page][0], hva(page)[0], counted.calls);
+			    page, copy[page][0], hva(page)[0], calls);
 	pthread_mutex_unlock(&harvest_lock);
 }
 
@@ -384,12 +423,15 @@ static void run(uint64_t seconds, uint64_t max_calls)
 	uint32_t i;
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while (timespec_to_ns(timespec_elapsed(start)) < seconds * NSEC_PER_SEC) {
-		if (max_calls && counted.calls >= max_calls)
+	while (counted.splits + counted.merges < (max_calls ? 0 : MIN_CALLS) ||
+	       timespec_to_ns(timespec_elapsed(start)) < seconds * NSEC_PER_SEC) {
+		if (max_calls && calls >= max_calls)
 			break;
 		mrl_vcpus_go();
+		calling = true;
 		for (i = 0; i < CALLS_PER_ROUND; i++)
 			transaction();
+		calling = false;
 		mrl_vcpus_park();
 		check_lost();
 		restore();
@@ -431,9 +473,14 @@ int main(int argc, char *argv[])
 	TEST_ASSERT(counted.renamed && counted.left && counted.entries > counted.over,
 		    "Wanted pages renamed, left and reported, got %lu, %lu, %lu", counted.renamed,
 		    counted.left, counted.entries - counted.over);
+	TEST_ASSERT(max_calls || (counted.unharvested && counted.unreset),
+		    "Wanted calls with entries unharvested, and unreset, got %lu, %lu",
+		    counted.unharvested, counted.unreset);
 	printf("mrl-ring vcpus=%d seed=%u calls=%lu renamed=%lu left=%lu entries=%lu over=%lu",
-	       mrl_vcpus.nr, seed, counted.calls, counted.renamed, counted.left, counted.entries,
+	       mrl_vcpus.nr, seed, calls, counted.renamed, counted.left, counted.entries,
 	       counted.over);
+	printf(" splits=%lu merges=%lu unharvested=%lu unreset=%lu", counted.splits, counted.merges,
+	       counted.unharvested, counted.unreset);
 	printf(" harvests=%lu full=%lu exits=%lu fep=%d\n", counted.harvests, counted.full,
 	       counted.exits, is_forced_emulation_enabled);
 	mrl_vcpus_stop();
