@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM_SET_USER_MEMORY_REGION_LIST in a VM with guest_memfd.
+ *
+ * Shows what is legal: one call creates guest_memfd slots, deletes others, leaves others
+ * untouched or names them without a change, and meanwhile splits, merges and re-backs
+ * ordinary slots beside them.  The guest's private pages keep their contents wherever
+ * their slot stays, are gone where it went, and are in the file still when another slot
+ * gets them in a later call, at another gfn.
+ *
+ * Not shown: what is refused (memory_region_list_errors_test.c).
+ */
+#include "memory_region_list_guest.h"
+
+#define LOG	KVM_MEM_LOG_DIRTY_PAGES
+#define PAGES	4		/* Of each guest_memfd slot. */
+#define PLAIN	40		/* The first page of the ordinary ones. */
+#define A	0
+#define B	8
+#define C	16
+
+static struct mrl_guest g;
+static struct mrl list;
+static int fd;
+
+static void set_gmem(uint32_t id, uint64_t page, uint64_t file_page)
+{
+	mrl_entry *e = mrl_set(&list, id, KVM_MEM_GUEST_MEMFD, MRL_GPA(page), MRL_SIZE(PAGES),
+			       (void *)MRL_HVA(page));
+
+	e->guest_memfd = fd;
+	e->guest_memfd_offset = MRL_SIZE(file_page);
+}
+
+static void set_plain(uint32_t id, uint32_t flags, uint64_t first, uint64_t end, uint64_t hva)
+{
+	mrl_set(&list, id, flags, MRL_GPA(first), MRL_SIZE(end - first), (void *)MRL_HVA(hva));
+}
+
+static void apply(const char *what)
+{
+	struct mrl_counts counts = mrl_counts_get(g.vm);
+
+	mrl_apply(g.vm, &list);
+	counts = mrl_counts_since(g.vm, counts);
+	TEST_ASSERT(counts.grace_periods == 1, "%s: wanted 1 grace period, got %lu", what,
+		    counts.grace_periods);
+	mrl_reset(&list);
+}
+
+static uint64_t mask(uint64_t page)
+{
+	return GENMASK_ULL(page + PAGES - 1, page);
+}
+
+static void write_private(uint64_t page, uint64_t tag)
+{
+	uint64_t val[MRL_WIN_PAGES], exits, i;
+
+	for (i = 0; i < MRL_WIN_PAGES; i++)
+		val[i] = tag + i - page;
+	exits = mrl_guest_write(&g, 0, mask(page), val);
+	TEST_ASSERT(!exits, "Write to private pages from %lu: wanted no exits, got 0x%lx", page,
+		    exits);
+	/* The host's pages are what they were: it did go to guest_memfd. */
+	for (i = page; i < page + PAGES; i++)
+		TEST_ASSERT(*(uint64_t *)MRL_HVA(i) == MRL_TAG(i),
+			    "Private page %lu: wanted the host's 0x%llx, got 0x%lx", i, MRL_TAG(i),
+			    *(uint64_t *)MRL_HVA(i));
+}
+
+static void expect(uint64_t first, uint64_t nr, uint64_t tag, const char *what)
+{
+	uint64_t val[MRL_WIN_PAGES], exits, i;
+
+	exits = mrl_guest_read(&g, 0, GENMASK_ULL(first + nr - 1, first), val);
+	TEST_ASSERT(!exits, "%s: pages from %lu: wanted no exits, got 0x%lx", what, first, exits);
+	for (i = 0; i < nr; i++)
+		TEST_ASSERT(val[first + i] == tag + i, "%s: page %lu: wanted 0x%lx, got 0x%lx",
+			    what, first + i, tag + i, val[first + i]);
+}
+
+/* By probes: an access to private pages without a slot ends KVM_RUN. */
+static void expect_gone(uint64_t page, uint32_t id, const char *what)
+{
+	TEST_ASSERT(!mrl_slot_exists(g.vm, 0, id), "%s: wanted no slot %u, got one", what, id);
+	TEST_ASSERT(!mrl_page_occupied(g.vm, 0, 100, page),
+		    "%s: wanted no slot at page %lu, got one", what, page);
+}
+
+static void test_one_call(void)
+{
+	/* Ahead of any access, private pages have to be so. */
+	vm_mem_set_private(g.vm, MRL_GPA(A), MRL_SIZE(PAGES));
+	vm_mem_set_private(g.vm, MRL_GPA(B), MRL_SIZE(PAGES));
+	vm_mem_set_private(g.vm, MRL_GPA(C), MRL_SIZE(PAGES));
+
+	set_gmem(1, A, 0);
+	set_gmem(2, B, 4);
+	set_plain(5, 0, PLAIN, PLAIN + 16, PLAIN);
+	apply("create");
+	write_private(A, 0xa0);
+	write_private(B, 0xb0);
+	expect(PLAIN, 16, MRL_TAG(PLAIN), "create");
+
+	/* 1 is untouched, 2 goes, 3 comes, and the ordinary slot is split. */
+	mrl_delete(&list, 2);
+	set_gmem(3, C, 8);
+	set_plain(5, LOG, PLAIN, PLAIN + 5, PLAIN);
+	set_plain(6, 0, PLAIN + 5, PLAIN + 16, PLAIN + 5);
+	apply("create, delete, untouched, split");
+	expect(A, PAGES, 0xa0, "untouched");
+	expect(PLAIN, 16, MRL_TAG(PLAIN), "split");
+	expect_gone(B, 2, "delete");
+	write_private(C, 0xc0);
+
+	/* 1 is named, without a change; what 2 left in the file comes back elsewhere. */
+	set_gmem(1, A, 0);
+	mrl_delete(&list, 3);
+	set_gmem(4, B, 4);
+	mrl_delete(&list, 6);
+	set_plain(5, LOG, PLAIN, PLAIN + 16, PLAIN);
+	apply("no-op, delete, create again, merge");
+	expect(A, PAGES, 0xa0, "no-op");
+	expect(B, PAGES, 0xb0, "created again");
+	expect(PLAIN, 16, MRL_TAG(PLAIN), "merge");
+	expect_gone(C, 3, "delete");
+
+	/* What 3 had is back under the same id, and an ordinary slot comes along. */
+	set_plain(7, 0, PLAIN + 16, PLAIN + 20, PLAIN + 16);
+	mrl_delete(&list, 4);
+	set_gmem(3, C, 8);
+	apply("delete, create, ordinary slot created");
+	expect(C, PAGES, 0xc0, "created again");
+	expect(A, PAGES, 0xa0, "untouched");
+	expect(PLAIN + 16, 4, MRL_TAG(PLAIN + 16), "ordinary slot created");
+
+	/* The file range that 4 gave up, at the gfns that 3 gave up. */
+	mrl_delete(&list, 3);
+	apply("delete");
+	set_gmem(2, C, 4);
+	apply("create elsewhere");
+	expect(C, PAGES, 0xb0, "created elsewhere");
+	expect(A, PAGES, 0xa0, "untouched");
+
+	mrl_delete(&list, 1);
+	mrl_delete(&list, 2);
+	mrl_delete(&list, 5);
+	list.list->flags = KVM_MEMORY_REGION_LIST_DISCARD_DIRTY;
+	apply("delete all");
+	expect_gone(A, 1, "delete all");
+	expect_gone(C, 2, "delete all");
+}
+
+int main(int argc, char *argv[])
+{
+	struct vm_shape shape = VM_SHAPE_DEFAULT;
+
+	mrl_require();
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+
+	mrl_mem_alloc(MRL_MEM_PAGES);
+	list = mrl_alloc(8);
+	shape.type = KVM_X86_SW_PROTECTED_VM;
+	g = mrl_guest_init(__vm_create(shape, 1, 0), MRL_WIN_PAGES);
+	fd = vm_create_guest_memfd(g.vm, MRL_SIZE(16), 0);
+	test_one_call();
+	close(fd);
+	mrl_free(&list);
+	kvm_vm_free(g.vm);
+	pr_info("guest_memfd slots come, go and stay in one call\n");
+	return 0;
+}
