@@ -80,8 +80,9 @@ static void kvm_gate_runs(struct kvm_memslot_list *list)
 	kvm_mmu_invalidate_begin(list->kvm);
 	list->gated = true;
 
+	/* As an end, INVALID_GPA, i.e. -1ull, would say that there is no range. */
 	if (kvm_arch_mmu_refers_to_memslots(list->kvm)) {
-		kvm_mmu_invalidate_range_add(list->kvm, 0, -1ull);
+		kvm_mmu_invalidate_range_add(list->kvm, 0, gpa_to_gfn(-1ull));
 		return;
 	}
 
