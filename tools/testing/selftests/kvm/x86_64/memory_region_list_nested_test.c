@@ -1,0 +1,724 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM_SET_USER_MEMORY_REGION_LIST under nested guests, whose page tables KVM shadows.
+ *
+ * L1 runs an L2 with nested NPT.  L2's memory and the nested page tables are in slots
+ * of their own, which are split, merged, renamed, moved to other host addresses, given
+ * other contents and deleted while L2 runs.  Proves
+ *
+ * *no-hole*: L2 and L1 read and write all pages, by hardware and, if the host allows to
+ * force that, by the emulator; no exit to userspace, no nested page fault in L1.  That
+ * is while the nested page tables, or L2's memory, are where they always were.
+ *
+ * *no-stale-mapping*: once a call has returned that gave a page of L2, or the nested
+ * page tables, other memory, L2 sees its contents, and what was replaced is no longer
+ * written.  If the nested page tables have no slot, L1 gets nested page faults.
+ *
+ * *never-lost*: logs and returned bitmaps have all pages that L2 or L1 wrote, and the
+ * nested page tables whose accessed and dirty bits KVM set, including those that L2's
+ * walks alone changed.  Not checked in the windows in which logging is switched all
+ * the time; those are for the other two.
+ *
+ * Hazards: page tables that go while KVM allocates a root for them; the first nested
+ * entry of a VM, which allocates rmaps, beside list calls.  Many VMs, one such race each.
+ *
+ * Prints, and doesn't check, how many pages a split or merge zaps and how many faults
+ * follow, for today's ioctls and for a list call.
+ *
+ * Does not prove: that the race for the root of page tables that go was met, it is a
+ * matter of luck; anything of nested EPT or of nested guests without NPT;
+ * that a write was in the log at any particular time.
+ */
+#include <getopt.h>
+#include <sched.h>
+#include <linux/memfd.h>
+#include <sys/syscall.h>
+
+#include "memory_region_list.h"
+#include "memory_region_list_nested.h"
+
+#define WINDOW_CALLS	12	/* between two stops */
+#define SAMPLES		4
+#define NR_IDS		8u
+#define TABLES_ID	10
+#define MEM_ID		20
+
+/* Memory that no guest uses. */
+#define NOISE_ID	40
+#define NOISE_GPA	(16ul << 30)
+#define NOISE_SIZE	(32ul << 20)
+
+/* A VM has its tables from then on, so that L2 gets on. */
+#define FIRST_CALLS	64
+
+/* Backings.  The first two of the tables are the same memory, at two addresses. */
+#define NR_TABLES	4u
+#define NR_TAG_BACKINGS	4u
+
+/* What is done to the slots between two stops of the vCPUs. */
+enum { SPLIT, LOGGED, SWITCH, REBACK, HOLE, NR_KINDS };
+
+static const char *const kinds[NR_KINDS] = {
+	"split and merge", "logging, tables move", "logging on and off",
+	"other contents", "tables deleted",
+};
+
+static const uint32_t who_page[NR_TABLES] = { FIRST_WHO, FIRST_WHO, FIRST_WHO + 1, FIRST_WHO + 2 };
+static const uint32_t tag_page[NR_TAGS] = { TAG_SMALL, TAG_HUGE };
+
+/* What a layout is made from. */
+struct shape {
+	uint32_t tables, tag;		/* backings */
+	uint32_t table_flags, mem_flags;
+	uint32_t table_cuts, mem_cuts;
+	bool no_tables;
+};
+
+static struct kvm_vm *vm;
+static typeof(shared) *sh;
+static uint8_t *tables[NR_TABLES], *mem[NR_TAG_BACKINGS];
+static uint8_t *noise;
+static bool noise_stops;
+static struct mrl list;
+static struct mrl_layout layout;
+static struct shape now;
+static struct guest_random_state rng;
+static unsigned long results[2 * MRL_LAYOUT_MAX][NPAGES / 64], bitmap[NPAGES / 64];
+static uint64_t tag_words[NR_TAG_BACKINGS][NR_TAGS][NR_MAX];
+
+/*
+ * Of each page, those of the tables last: what it held at the last stop, and its log.
+ * Allocated, as the guest gets all that is static.
+ */
+static uint8_t (*copy)[PAGE_SIZE];
+static bool reported[NPAGES + TABLE_PAGES];
+
+static struct {
+	uint64_t calls[NR_KINDS], rounds[NR_KINDS], during, reported, changed, tables, walked;
+	uint64_t nested_faults;
+} counted;
+
+static uint32_t below(uint32_t n)
+{
+	return guest_random_u32(&rng) % n;
+}
+
+static uint8_t *page_hva(uint32_t page)
+{
+	return page < NPAGES ? mem[0] + page * PAGE_SIZE :
+			       tables[0] + (page - NPAGES) * PAGE_SIZE;
+}
+
+static uint64_t rounds(void)
+{
+	uint64_t sum = 0;
+	int i;
+
+	for (i = 0; i < mrl_vcpus.nr; i++)
+		sum += READ_ONCE(sh->rounds[i]);
+	return sum;
+}
+
+static bool handle_exit(struct kvm_vcpu *vcpu, int r)
+{
+	struct kvm_run *run = vcpu->run;
+	struct ucall uc;
+
+	TEST_ASSERT(!r, "no-hole: KVM_RUN of vCPU %u: wanted 0, got errno %d", vcpu->id, errno);
+	TEST_ASSERT(run->exit_reason != KVM_EXIT_MMIO,
+		    "no-hole: vCPU %u: wanted no exit, got MMIO %s at 0x%llx", vcpu->id,
+		    run->mmio.is_write ? "write" : "read", run->mmio.phys_addr);
+	r = get_ucall(vcpu, &uc);
+	if (r == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT(r == UCALL_SYNC, "vCPU %u: wanted no exit, got reason %u (%s), suberror %u",
+		    vcpu->id, run->exit_reason, exit_reason_str(run->exit_reason),
+		    run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run->internal.suberror : 0);
+	return true;
+}
+
+/* The backing of the page of TABLES or MEM, as an address at which the area would start. */
+static uint8_t *backing_of(const struct shape *s, bool of_tables, uint32_t page)
+{
+	if (of_tables)
+		return tables[s->tables];
+	return page == TAG_SMALL || page == TAG_HUGE ? mem[s->tag] : mem[0];
+}
+
+static void add_area(struct mrl_layout *next, const struct shape *s, bool of_tables)
+{
+	uint32_t nr = of_tables ? TABLE_PAGES : NPAGES, first = 0, page, n = 0;
+	uint32_t cuts = of_tables ? s->table_cuts : s->mem_cuts;
+	uint32_t turn = cuts ? below(NR_IDS) : 0;
+	bool cut[NPAGES] = {};
+
+	while (cuts--)
+		cut[1 + below(nr - 1)] = true;
+	for (page = 1; page <= nr; page++) {
+		uint8_t *hva = backing_of(s, of_tables, first);
+
+		if (page < nr && !cut[page] && backing_of(s, of_tables, page) == hva)
+			continue;
+		mrl_layout_add(next, (of_tables ? TABLES_ID : MEM_ID) + (n++ + turn) % NR_IDS,
+			       of_tables ? s->table_flags : s->mem_flags,
+			       (of_tables ? TABLES_GPA : MEM_GPA) + first * PAGE_SIZE,
+			       (page - first) * PAGE_SIZE, hva + first * PAGE_SIZE);
+		first = page;
+	}
+}
+
+static void make_layout(struct mrl_layout *next, const struct shape *s)
+{
+	*next = (struct mrl_layout) {};
+	if (!s->no_tables)
+		add_area(next, s, true);
+	add_area(next, s, false);
+}
+
+static bool logs(const struct mrl_slot *s)
+{
+	return s && s->flags & KVM_MEM_LOG_DIRTY_PAGES;
+}
+
+static void note_bits(const struct mrl_slot *s, const unsigned long *bits)
+{
+	uint32_t i, first = s->gpa < TABLES_GPA ? (s->gpa - MEM_GPA) / PAGE_SIZE :
+						  NPAGES + (s->gpa - TABLES_GPA) / PAGE_SIZE;
+
+	for (i = 0; i < s->size / PAGE_SIZE; i++)
+		reported[first + i] |= test_bit(i, bits);
+}
+
+static void harvest(void)
+{
+	uint32_t i;
+
+	for (i = 0; i < layout.nr; i++) {
+		if (!logs(&layout.slots[i]))
+			continue;
+		kvm_vm_get_dirty_log(vm, layout.slots[i].id, bitmap);
+		note_bits(&layout.slots[i], bitmap);
+	}
+}
+
+static void apply(const struct mrl_layout *next)
+{
+	const struct mrl_slot *old;
+	mrl_entry *e;
+	uint32_t i;
+
+	mrl_reset(&list);
+	mrl_add_change(&list, &layout, next, below(2));
+	for (i = 0; i < list.list->nent; i++) {
+		e = &list.list->entries[i];
+		old = mrl_layout_find(&layout, e->slot);
+		if (logs(old))
+			mrl_result(e, results[i], align_up(old->size / PAGE_SIZE, 64) / 8);
+	}
+	mrl_apply(vm, &list);
+	for (i = 0; i < list.list->nent; i++) {
+		e = &list.list->entries[i];
+		old = mrl_layout_find(&layout, e->slot);
+		if (logs(old))
+			note_bits(old, results[i]);
+	}
+}
+
+static uint64_t *tag_word(uint32_t b, uint32_t tag)
+{
+	return (uint64_t *)(mem[b] + tag_page[tag] * PAGE_SIZE);
+}
+
+/* A backing that is gone keeps what it held at return. */
+static void follow_tag(uint32_t b, bool check)
+{
+	uint32_t tag, i;
+
+	for (tag = 0; tag < NR_TAGS; tag++) {
+		for (i = 0; i < NR_MAX; i++) {
+			uint64_t *old = &tag_words[b][tag][i], got;
+
+			got = READ_ONCE(tag_word(b, tag)[1 + i]);
+			TEST_ASSERT(!check || got == *old,
+				    "no-stale-mapping: replaced page %u, after return: wanted 0x%lx, got 0x%lx",
+				    tag_page[tag], *old, got);
+			*old = got;
+		}
+	}
+}
+
+static void stamp(const struct shape *next)
+{
+	uint64_t n;
+	uint32_t i;
+
+	if (next->tag != now.tag) {
+		follow_tag(next->tag, true);
+		n = sh->tag.before + 1;
+		WRITE_ONCE(sh->tag.before, n);
+		for (i = 0; i < NR_TAGS; i++)
+			WRITE_ONCE(*tag_word(next->tag, i), n);
+	}
+	if (who_page[next->tables] != who_page[now.tables]) {
+		n = sh->who.before + 1;
+		WRITE_ONCE(sh->who.before, n);
+		WRITE_ONCE(*(uint64_t *)page_hva(who_page[next->tables]), n);
+	}
+}
+
+static void transaction(struct shape next)
+{
+	struct mrl_layout to;
+
+	make_layout(&to, &next);
+	stamp(&next);
+	apply(&to);
+	if (next.tag != now.tag)
+		follow_tag(now.tag, false);
+	WRITE_ONCE(sh->tag.after, sh->tag.before);
+	WRITE_ONCE(sh->who.after, sh->who.before);
+	layout = to;
+	now = next;
+}
+
+/* Forget what was reported, take what pages hold as the start. */
+static void forget(void)
+{
+	uint32_t page;
+
+	for (page = 0; page < NPAGES + TABLE_PAGES; page++)
+		memcpy(copy[page], page_hva(page), PAGE_SIZE);
+	memset(reported, 0, sizeof(reported));
+}
+
+/* The vCPUs are parked.  Returns how many pages of the tables changed. */
+static uint32_t check_log(void)
+{
+	uint32_t page, changed_tables = 0;
+	bool changed;
+
+	harvest();
+	for (page = 0; page < NPAGES + TABLE_PAGES; page++) {
+		changed = memcmp(copy[page], page_hva(page), PAGE_SIZE);
+		TEST_ASSERT(reported[page] || !changed,
+			    "never-lost: page %u of %s changed: wanted a bit, got none",
+			    page < NPAGES ? page : page - NPAGES,
+			    page < NPAGES ? "L2's memory" : "nested page tables");
+		counted.reported += reported[page];
+		counted.changed += changed;
+		changed_tables += changed && page >= NPAGES;
+	}
+	counted.tables += changed_tables;
+	forget();
+	return changed_tables;
+}
+
+static void fill_tables(uint32_t b)
+{
+	uint64_t (*p)[512] = (void *)tables[b];
+	uint32_t i;
+
+	p[NPML4][0] = (TABLES_GPA + NPDPT * PAGE_SIZE) | NESTED_BITS;
+	p[NPDPT][0] = (TABLES_GPA + NPD_LOW * PAGE_SIZE) | NESTED_BITS;
+	p[NPDPT][WINDOW >> 30] = (TABLES_GPA + NPD_WINDOW * PAGE_SIZE) | NESTED_BITS;
+	p[NPD_WINDOW][0] = (TABLES_GPA + NPT_WINDOW * PAGE_SIZE) | NESTED_BITS;
+	p[NPD_WINDOW][1] = (MEM_GPA + 512 * PAGE_SIZE) | NESTED_BITS | PTE_LARGE_MASK;
+	for (i = 0; i < 512; i++) {
+		p[NPD_LOW][i] = i * 512 * PAGE_SIZE | NESTED_BITS | PTE_LARGE_MASK;
+		p[NPT_WINDOW][i] = (MEM_GPA + i * PAGE_SIZE) | NESTED_BITS;
+	}
+	p[NPT_WINDOW][WHO] = (MEM_GPA + who_page[b] * PAGE_SIZE) | NESTED_BITS;
+}
+
+static void alloc_memory(void)
+{
+	int fd = syscall(__NR_memfd_create, "tables", MFD_CLOEXEC);
+	size_t size = TABLE_PAGES * PAGE_SIZE;
+	uint32_t i;
+
+	TEST_ASSERT(fd >= 0 && !ftruncate(fd, size), "memfd of 0x%lx bytes: errno %d", size, errno);
+	for (i = 0; i < NR_TABLES; i++) {
+		tables[i] = mmap(NULL, size, PROT_READ | PROT_WRITE,
+				 i < 2 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS,
+				 i < 2 ? fd : -1, 0);
+		TEST_ASSERT(tables[i] != MAP_FAILED, "mmap(): errno %d", errno);
+	}
+	close(fd);
+	for (i = 0; i < NR_TAG_BACKINGS; i++)
+		mem[i] = mrl_mem_alloc(NPAGES * PAGE_SIZE);
+	noise = mmap(NULL, NOISE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(noise != MAP_FAILED, "mmap(): errno %d", errno);
+	madvise(noise, NOISE_SIZE, MADV_NOHUGEPAGE);
+	memset(noise, 1, NOISE_SIZE);
+	list = mrl_alloc(2 * MRL_LAYOUT_MAX);
+	copy = calloc(NPAGES + TABLE_PAGES, PAGE_SIZE);
+	TEST_ASSERT(copy, "calloc() failed");
+}
+
+/* A new VM, with memory as it was at the beginning.  Its vCPUs are parked ahead of L2. */
+static void create_vm(int nr)
+{
+	static const struct shape whole;
+	vm_vaddr_t gva;
+	uint32_t i;
+
+	for (i = 0; i < NR_TABLES; i++)
+		fill_tables(i);
+	for (i = 0; i < NR_TAG_BACKINGS; i++)
+		memset(mem[i], 0, NPAGES * PAGE_SIZE);
+	memset(tag_words, 0, sizeof(tag_words));
+	mrl_vcpus.nr = nr;
+	vm = mrl_vcpus_create(l1_main);
+	nr_vcpus = nr;
+	sync_global_to_guest(vm, nr_vcpus);
+	sh = addr_gva2hva(vm, (vm_vaddr_t)&shared);
+	for (i = 0; i < nr; i++) {
+		vcpu_alloc_svm(vm, &gva);
+		sh->svm[i] = (void *)gva;
+	}
+	virt_map(vm, MEM_GPA, MEM_GPA, NPAGES);
+	virt_map(vm, TABLES_GPA, TABLES_GPA, TABLE_PAGES);
+	virt_map(vm, WINDOW, WINDOW, NPAGES);
+	vm_set_user_memory_region(vm, NOISE_ID, 0, NOISE_GPA, NOISE_SIZE, noise);
+	layout = (struct mrl_layout) {};
+	now = whole;
+	transaction(whole);
+	mrl_vcpus_start(&sh->park, handle_exit);
+}
+
+static void destroy_vm(void)
+{
+	mrl_vcpus_stop();
+	kvm_vm_free(vm);
+}
+
+static void wait_for(const uint64_t *counters, const char *what)
+{
+	uint64_t before[NR_MAX];
+	time_t end = time(NULL) + 60;
+	int i;
+
+	memcpy(before, counters, sizeof(before));
+	for (i = 0; i < mrl_vcpus.nr; i++) {
+		while (READ_ONCE(counters[i]) == before[i]) {
+			TEST_ASSERT(time(NULL) < end, "vCPU %d: wanted %s within 60 s, got none",
+				    i, what);
+			sched_yield();
+		}
+	}
+}
+
+static struct shape next_shape(int kind, uint32_t n)
+{
+	struct shape next = now;
+
+	next.table_cuts = below(3);
+	next.mem_cuts = below(4);
+	if (kind == LOGGED && !below(4))
+		next.tables = !now.tables;
+	if (kind == SWITCH) {
+		next.table_flags = below(2) * KVM_MEM_LOG_DIRTY_PAGES;
+		next.mem_flags = below(2) * KVM_MEM_LOG_DIRTY_PAGES;
+	}
+	if (kind == REBACK && n % 3 != 1)
+		next.tables = (now.tables + 1 + below(NR_TABLES - 1)) % NR_TABLES;
+	if (kind == REBACK && n % 3 != 2)
+		next.tag = (now.tag + 1 + below(NR_TAG_BACKINGS - 1)) % NR_TAG_BACKINGS;
+	if (kind == HOLE)
+		next.no_tables = !now.no_tables;
+	return next;
+}
+
+/* Calls while the vCPUs run.  They are parked before and after. */
+static void run_window(int kind)
+{
+	struct shape start = {}, next;
+	uint64_t before;
+	uint32_t i;
+
+	start.mem_flags = kind == LOGGED ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+	start.table_flags = start.mem_flags;
+	transaction(start);
+	sh->no_tables = kind == HOLE;
+	forget();
+	mrl_vcpus_go();
+	before = rounds();
+	for (i = 0; i < WINDOW_CALLS; i++) {
+		uint64_t during = rounds();
+
+		next = next_shape(kind, i);
+		transaction(next);
+		counted.during += rounds() - during;
+		if (now.no_tables && !below(4))
+			wait_for(sh->nested_faults, "nested page faults");
+		if (!now.no_tables && !below(4))
+			wait_for(sh->rounds, "rounds of L2");
+		if (kind == LOGGED && !below(4))
+			harvest();
+	}
+	counted.calls[kind] += WINDOW_CALLS;
+	counted.rounds[kind] += rounds() - before;
+	mrl_vcpus_park();
+	if (kind == LOGGED)
+		check_log();
+	follow_tag(now.tag, false);
+}
+
+static void run_command(uint32_t command)
+{
+	WRITE_ONCE(sh->command, command);
+	while (!handle_exit(mrl_vcpus.vcpu[0], __vcpu_run(mrl_vcpus.vcpu[0])))
+		;
+	WRITE_ONCE(sh->command, 0);
+}
+
+/* What L2's walks alone write, across a change of the layout.  The vCPUs are parked. */
+static void test_walks(void)
+{
+	struct shape next = {
+		.table_flags = KVM_MEM_LOG_DIRTY_PAGES, .mem_flags = KVM_MEM_LOG_DIRTY_PAGES,
+	};
+	uint32_t i, changed;
+
+	for (i = 0; i < 4; i++) {
+		next.table_cuts = i;
+		transaction(next);
+		run_command(CLEAR_WALK_BITS);
+		harvest();
+		forget();
+		run_command(TOUCH_L2);
+		next.table_cuts = 3 - i;
+		transaction(next);
+		changed = check_log();
+		TEST_ASSERT(changed >= 4,
+			    "walks, accessed bits clear: wanted 4 pages or more to change, got %u",
+			    changed);
+		counted.walked += changed;
+	}
+}
+
+static uint64_t vm_stat(const char *name)
+{
+	uint64_t value = 0;
+
+	mrl_read_vm_stat(vm, name, &value);
+	return value;
+}
+
+static uint64_t mapped_pages(void)
+{
+	return vm_stat("pages_4k") + 512 * vm_stat("pages_2m") + 512 * 512 * vm_stat("pages_1g");
+}
+
+static uint64_t faults_of(uint32_t command)
+{
+	uint64_t before = 0, after = 0;
+
+	mrl_read_vcpu_stat(mrl_vcpus.vcpu[0], "pf_taken", &before);
+	run_command(command);
+	mrl_read_vcpu_stat(mrl_vcpus.vcpu[0], "pf_taken", &after);
+	return after - before;
+}
+
+struct cost {
+	uint64_t zapped, l1, l2;
+};
+
+/* The vCPUs are parked.  @cuts of either region, the other one stays whole. */
+static void measure_one(bool old_ioctls, bool of_tables, uint32_t cuts, struct cost *c)
+{
+	struct shape next = {};
+	struct mrl_layout to;
+	uint64_t mapped;
+
+	*(of_tables ? &next.table_cuts : &next.mem_cuts) = cuts;
+	make_layout(&to, &next);
+	faults_of(TOUCH_L1);
+	faults_of(TOUCH_L2);
+	mapped = mapped_pages();
+	if (old_ioctls)
+		mrl_change_old(vm, &layout, &to, NULL);
+	else
+		apply(&to);
+	layout = to;
+	now = next;
+	c->zapped += mapped - min(mapped, mapped_pages());
+	c->l2 += faults_of(TOUCH_L2);
+	c->l1 += faults_of(TOUCH_L1);
+}
+
+static void measure(bool of_tables)
+{
+	struct cost cost[2] = {};
+	uint32_t i, old;
+
+	for (old = 0; old < 2; old++) {
+		for (i = 0; i < 2 * SAMPLES; i++)
+			measure_one(old, of_tables, !(i % 2), &cost[old]);
+		printf("split or merge of %s, %s: %lu pages zapped, faults: %lu of L2, %lu of L1\n",
+		       of_tables ? "nested page tables" : "L2's memory",
+		       old ? "today" : "list call", cost[old].zapped / (2 * SAMPLES),
+		       cost[old].l2 / (2 * SAMPLES), cost[old].l1 / (2 * SAMPLES));
+	}
+}
+
+/*
+ * Keep MMU notifiers busy.  Calls wait for them, with slots_arch_lock held, and page
+ * faults wait for mmu_lock.
+ */
+static void *change_protection(void *arg)
+{
+	int prot = PROT_READ, i;
+
+	while (!READ_ONCE(noise_stops)) {
+		mprotect(noise, NOISE_SIZE, prot);
+		prot ^= PROT_WRITE;
+		for (i = 0; i < 4; i++)
+			sched_yield();
+	}
+	return NULL;
+}
+
+static pthread_t start_noise(void)
+{
+	pthread_t thread;
+	int r;
+
+	r = pthread_create(&thread, NULL, change_protection, NULL);
+	TEST_ASSERT(!r, "pthread_create(): wanted 0, got %d", r);
+	return thread;
+}
+
+/* With @holes, the VM loses its tables again and again. */
+static uint64_t first_entry(bool holes)
+{
+	struct shape next = {};
+	uint64_t calls = 0;
+
+	create_vm(1);
+	sh->no_tables = holes;
+	mrl_vcpus_go();
+	do {
+		next.table_cuts = below(3);
+		next.mem_cuts = below(4);
+		next.no_tables = holes && !now.no_tables && calls < FIRST_CALLS;
+		transaction(next);
+		calls++;
+	} while (!rounds());
+	mrl_vcpus_park();
+	destroy_vm();
+	return calls;
+}
+
+/*
+ * Each VM's first entry of an L2 allocates rmaps under slots_arch_lock, ahead of a root
+ * for the nested page tables, while a call that replaces their slot holds that lock.
+ */
+static uint64_t first_entries(uint32_t nr)
+{
+	uint64_t calls = 0;
+	uint32_t i;
+
+	for (i = 0; i < nr; i++)
+		calls += first_entry(i % 3);
+	return calls;
+}
+
+/* A VM whose L2 starts a round, or does what it is told, when it is entered. */
+static void create_vm_with_l2(int nr)
+{
+	create_vm(nr);
+	mrl_vcpus_go();
+	wait_for(sh->rounds, "rounds of L2");
+	mrl_vcpus_park();
+}
+
+static void measure_both(void)
+{
+	create_vm_with_l2(1);
+	measure(true);
+	measure(false);
+	destroy_vm();
+}
+
+static void run(int nr, uint64_t seconds)
+{
+	struct timespec start;
+	uint32_t n = 0;
+
+	create_vm_with_l2(nr);
+	test_walks();
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		run_window(n++ % NR_KINDS);
+	} while (n < NR_KINDS ||
+		 timespec_to_ns(timespec_elapsed(start)) < seconds * NSEC_PER_SEC);
+	counted.nested_faults += sh->nested_faults[0] + sh->nested_faults[1];
+	mrl_check_emulated(vm);
+	destroy_vm();
+}
+
+static void print_result(uint64_t vms, uint64_t first_calls, uint32_t seed)
+{
+	uint32_t i;
+
+	for (i = 0; i < NR_KINDS; i++)
+		printf("%s: %lu calls, %lu rounds of L2\n", kinds[i], counted.calls[i],
+		       counted.rounds[i]);
+	printf("during calls: %lu rounds of L2; without tables: %lu nested page faults\n",
+	       counted.during, counted.nested_faults);
+	printf("logs: %lu pages reported, %lu had changed; page tables: %lu, by walks alone %lu\n",
+	       counted.reported, counted.changed, counted.tables, counted.walked);
+	printf("first entry of L2: %lu VMs, %lu calls meanwhile; seed %u\n", vms, first_calls,
+	       seed);
+}
+
+static void check_work(void)
+{
+	uint32_t i;
+
+	for (i = 0; i < NR_KINDS; i++)
+		TEST_ASSERT(counted.rounds[i], "%s: wanted rounds of L2, got 0", kinds[i]);
+	TEST_ASSERT(counted.during, "no-pause: wanted rounds of L2 during calls, got 0");
+	TEST_ASSERT(counted.nested_faults, "without tables: wanted nested page faults, got 0");
+	TEST_ASSERT(counted.changed, "logs: wanted pages that changed, got 0");
+}
+
+int main(int argc, char *argv[])
+{
+	uint32_t seed = 1, vms = 16;
+	uint64_t seconds = 6, calls;
+	bool forced = false;
+	pthread_t thread;
+	int opt;
+
+	while ((opt = getopt(argc, argv, "t:n:s:f")) != -1) {
+		if (opt == 't')
+			seconds = atoi_positive("Seconds", optarg);
+		else if (opt == 'n')
+			vms = atoi_positive("VMs", optarg);
+		else if (opt == 's')
+			seed = atoi_non_negative("Seed", optarg);
+		else if (opt == 'f')
+			forced = true;
+		else
+			TEST_FAIL("options: -t seconds -n VMs -s seed -f");
+	}
+	mrl_require();
+	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_SVM));
+	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_NPT));
+	mrl_check_forced_emulation(forced);
+
+	rng = new_guest_random_state(seed);
+	alloc_memory();
+	measure_both();
+	thread = start_noise();
+	calls = first_entries(vms);
+	run(1, seconds);
+	run(2, seconds);
+	WRITE_ONCE(noise_stops, true);
+	pthread_join(thread, NULL);
+	print_result(vms, calls, seed);
+	check_work();
+	return 0;
+}
