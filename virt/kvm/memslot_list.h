@@ -138,4 +138,18 @@ void kvm_close_leaving_memslots(struct kvm_memslot_list *list);
 void kvm_transfer_dirty_bits(struct kvm_memslot_list *list);
 u32 kvm_copy_dirty_results(struct kvm_memslot_list *list);
 
+/* memslot_prove.c */
+#ifdef CONFIG_KVM_PROVE_MEMSLOT_LIST
+void kvm_prove_publication(struct kvm_memslot_list *list);
+void kvm_prove_memslot_list(struct kvm_memslot_list *list);
+#else
+static inline void kvm_prove_publication(struct kvm_memslot_list *list)
+{
+}
+
+static inline void kvm_prove_memslot_list(struct kvm_memslot_list *list)
+{
+}
+#endif
+
 #endif /* __KVM_MEMSLOT_LIST_H__ */

@@ -15,6 +15,7 @@
  */
 #include <linux/kvm_host.h>
 #include <linux/kvm_memslot_list.h>
+#include <linux/kvm_memslot_prove.h>
 #include <linux/slab.h>
 
 #include "kvm_mm.h"
@@ -190,6 +191,7 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 	 * fault, or the allocation of a root, looked its memslots up.
 	 */
 	rcu_assign_pointer(kvm->memslots[as_id], new);
+	kvm_prove_publication(list);
 
 	if (list->gated)
 		kvm_mmu_invalidate_end(kvm);
@@ -205,6 +207,8 @@ static void kvm_drain_old_memslots(struct kvm_memslot_list *list)
 {
 	struct kvm *kvm = list->kvm;
 
+	kvm_memslot_delay(KVM_DELAY_PUBLISHED);
+
 	/*
 	 * Writes that hardware logged on its own become visible when the vCPU
 	 * exits.  Make each vCPU exit once; it looks at its log in an SRCU
@@ -216,6 +220,7 @@ static void kvm_drain_old_memslots(struct kvm_memslot_list *list)
 
 	kvm_synchronize_memslots(kvm);
 	list->stats.grace_ns = ktime_get_ns() - list->start_ns;
+	kvm_memslot_delay(KVM_DELAY_DRAINED);
 
 	/* Before the old set is taken apart. */
 	if (list->leaves_log)
@@ -320,6 +325,7 @@ int kvm_replace_memslots(struct kvm_memslot_list *list)
 	if (!r) {
 		kvm_update_inactive_memslots(list);
 		kvm_zap_replaced_memslots(list);
+		kvm_memslot_delay(KVM_DELAY_ZAPPED);
 		kvm_publish_memslots(list);
 	}
 	mutex_unlock(&kvm->slots_arch_lock);
@@ -331,6 +337,7 @@ int kvm_replace_memslots(struct kvm_memslot_list *list)
 
 	kvm_drain_old_memslots(list);
 	kvm_commit_memslots(list);
+	kvm_prove_memslot_list(list);
 	return 0;
 }
 

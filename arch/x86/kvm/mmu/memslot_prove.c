@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * DOC: memslot list proof on x86
+ *
+ * Check that the MMU agrees with the active memslots.
+ *
+ * The one principle: go from the page tables to the metadata, and count.  Each leaf
+ * SPTE of the shadow MMU must be in the rmap of the memslot that is active for its
+ * gfn, and each shadow page that is accounted must count in that memslot.  If in
+ * addition the sum of the metadata of all memslots is the number of what was visited,
+ * there is nothing in the metadata that isn't in the page tables.
+ *
+ * Memslots may have metadata in common if they meet within a huge page.  It is
+ * counted once, memslots are visited in the order of their gfns.
+ *
+ * Runs under slots_lock, and mmu_lock held for writing.
+ */
+#include <linux/kvm_host.h>
+#include <linux/kvm_memslot_prove.h>
+#include <linux/mm.h>
+
+#include "mmu.h"
+#include "mmu_internal.h"
+#include "page_track.h"
+#include "spte.h"
+#include "tdp_iter.h"
+#include "tdp_mmu.h"
+
+/* Sums are left out if there is a larger memslot, mmu_lock would be held too long. */
+#define KVM_PROVE_MAX_PAGES	BIT(20)
+
+struct kvm_prove_sums {
+	u64 leafs;
+	u64 tracked;
+	u64 disallowed;
+};
+
+/*
+ * An SPTE goes before the PTE of the host changes, i.e. while there is an SPTE, and
+ * a PTE that can be looked up without sleeping, they map the same page.
+ */
+static void kvm_prove_pfn(const struct kvm_memory_slot *slot, gfn_t gfn, u64 spte)
+{
+	struct page *page;
+
+	if (slot->flags & KVM_MEM_GUEST_MEMFD ||
+	    !get_user_page_fast_only(__gfn_to_hva_memslot(slot, gfn), 0, &page))
+		return;
+
+	WARN_ON_ONCE(page_to_pfn(page) != spte_to_pfn(spte));
+	put_page(page);
+}
+
+static struct kvm_memory_slot *kvm_prove_leaf(struct kvm *kvm, int as_id, gfn_t gfn,
+					      int level, u64 spte)
+{
+	struct kvm_memory_slot *slot;
+
+	/* Not by last_used_slot, which is among what is checked. */
+	slot = search_memslots(__kvm_memslots(kvm, as_id), gfn, false);
+	if (WARN_ON_ONCE(!slot))
+		return NULL;
+
+	WARN_ON_ONCE(gfn + KVM_PAGES_PER_HPAGE(level) > slot->base_gfn + slot->npages);
+	kvm_prove_pfn(slot, gfn, spte);
+	return slot;
+}
+
+#ifdef CONFIG_X86_64
+void kvm_arch_prove_unmapped(struct kvm *kvm, int as_id, gfn_t start, gfn_t end)
+{
+	struct kvm_mmu_page *root;
+	struct tdp_iter iter;
+
+	if (!tdp_mmu_enabled)
+		return;
+
+	rcu_read_lock();
+	list_for_each_entry(root, &kvm->arch.tdp_mmu_roots, link) {
+		if (kvm_mmu_page_as_id(root) != as_id)
+			continue;
+		for_each_tdp_pte(iter, root, start, end)
+			WARN_ON_ONCE(is_shadow_present_pte(iter.old_spte) &&
+				     is_last_spte(iter.old_spte, iter.level));
+	}
+	rcu_read_unlock();
+}
+
+static void kvm_prove_tdp_mmu(struct kvm *kvm)
+{
+	struct kvm_mmu_page *root;
+	struct tdp_iter iter;
+
+	if (!tdp_mmu_enabled)
+		return;
+
+	rcu_read_lock();
+	list_for_each_entry(root, &kvm->arch.tdp_mmu_roots, link) {
+		for_each_tdp_pte(iter, root, 0, kvm_mmu_max_gfn() + 1) {
+			if (is_shadow_present_pte(iter.old_spte) &&
+			    is_last_spte(iter.old_spte, iter.level))
+				kvm_prove_leaf(kvm, kvm_mmu_page_as_id(root),
+					       iter.gfn, iter.level, iter.old_spte);
+		}
+	}
+	rcu_read_unlock();
+}
+#else
+void kvm_arch_prove_unmapped(struct kvm *kvm, int as_id, gfn_t start, gfn_t end)
+{
+}
+
+static void kvm_prove_tdp_mmu(struct kvm *kvm)
+{
+}
+#endif
+
+static u64 kvm_prove_leafs(struct kvm *kvm, struct kvm_mmu_page *sp)
+{
+	int level = sp->role.level, i;
+	struct kvm_rmap_head *head;
+	struct kvm_memory_slot *slot;
+	u64 nr = 0;
+	gfn_t gfn;
+
+	for (i = 0; i < SPTE_ENT_PER_PAGE; i++) {
+		if (!is_shadow_present_pte(sp->spt[i]) || !is_last_spte(sp->spt[i], level))
+			continue;
+
+		gfn = kvm_prove_sp_gfn(sp, i);
+		slot = kvm_prove_leaf(kvm, kvm_mmu_page_as_id(sp),
+				      gfn_round_for_level(gfn, level), level, sp->spt[i]);
+		nr++;
+		if (!slot || WARN_ON_ONCE(!slot->arch.rmap[level - PG_LEVEL_4K]))
+			continue;
+
+		head = kvm_prove_rmap(gfn, level, slot);
+		WARN_ON_ONCE(!kvm_prove_rmap_has(head, &sp->spt[i]));
+	}
+	return nr;
+}
+
+/* Only tables above the last level are tracked, all prevent huge pages. */
+static void kvm_prove_accounted(struct kvm *kvm, struct kvm_mmu_page *sp)
+{
+	struct kvm_memory_slot *slot;
+	int level;
+
+	slot = search_memslots(__kvm_memslots(kvm, kvm_mmu_page_as_id(sp)), sp->gfn, false);
+	if (WARN_ON_ONCE(!slot))
+		return;
+
+	if (sp->role.level > PG_LEVEL_4K && !WARN_ON_ONCE(!slot->arch.gfn_write_track))
+		WARN_ON_ONCE(slot->arch.gfn_write_track[sp->gfn - slot->base_gfn] !=
+			     kvm_prove_nr_tracked(kvm, sp));
+
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
+		WARN_ON_ONCE(!kvm_prove_lpage_info(sp->gfn, slot, level)->disallow_lpage);
+}
+
+static struct kvm_prove_sums kvm_prove_shadow_pages(struct kvm *kvm)
+{
+	struct kvm_prove_sums sums = {};
+	struct kvm_mmu_page *sp;
+	u64 accounted = 0;
+
+	list_for_each_entry(sp, &kvm->arch.active_mmu_pages, link) {
+		sums.leafs += kvm_prove_leafs(kvm, sp);
+		if (sp->role.invalid || !kvm_prove_sp_is_accounted(sp))
+			continue;
+
+		kvm_prove_accounted(kvm, sp);
+		sums.tracked += sp->role.level > PG_LEVEL_4K;
+		accounted++;
+	}
+	WARN_ON_ONCE(accounted != kvm->arch.indirect_shadow_pages);
+
+	/* One region of each size. */
+	sums.disallowed = accounted * (KVM_MAX_HUGEPAGE_LEVEL - PG_LEVEL_4K);
+	return sums;
+}
+
+/* What @slot as such, i.e. none of its pages, counts for a huge page. */
+static int kvm_prove_lpage_base(const struct kvm_memory_slot *slot, int level)
+{
+	return !!((slot->base_gfn ^ (slot->userspace_addr >> PAGE_SHIFT)) &
+		  (KVM_PAGES_PER_HPAGE(level) - 1));
+}
+
+static bool kvm_prove_ends_inside(const struct kvm_memory_slot *slot, gfn_t gfn, int level)
+{
+	gfn_t start = gfn_round_for_level(gfn, level);
+
+	return start < slot->base_gfn ||
+	       start + KVM_PAGES_PER_HPAGE(level) > slot->base_gfn + slot->npages;
+}
+
+static void kvm_sum_level(const struct kvm_memory_slot *slot, int level,
+			  const struct kvm_rmap_head **last_head,
+			  const struct kvm_lpage_info **last_info,
+			  struct kvm_prove_sums *sums)
+{
+	gfn_t end = slot->base_gfn + slot->npages, gfn = slot->base_gfn;
+	struct kvm_rmap_head *head;
+	struct kvm_lpage_info *info;
+
+	for (; gfn < end; gfn = gfn_round_for_level(gfn, level) + KVM_PAGES_PER_HPAGE(level)) {
+		if (slot->arch.rmap[level - PG_LEVEL_4K]) {
+			head = kvm_prove_rmap(gfn, level, slot);
+			if (head != *last_head)
+				sums->leafs += pte_list_count(head);
+			*last_head = head;
+		}
+		if (level == PG_LEVEL_4K) {
+			if (slot->arch.gfn_write_track)
+				sums->tracked += slot->arch.gfn_write_track[gfn - slot->base_gfn];
+			continue;
+		}
+		info = kvm_prove_lpage_info(gfn, slot, level);
+		WARN_ON_ONCE(kvm_prove_ends_inside(slot, gfn, level) &&
+			     !kvm_prove_lpage_has_end(info));
+		if (info != *last_info)
+			sums->disallowed += kvm_prove_lpage_count(info) -
+					    kvm_prove_lpage_base(slot, level);
+		*last_info = info;
+	}
+}
+
+/* Return false if that would take too long. */
+static bool kvm_sum_metadata(struct kvm *kvm, int level, struct kvm_prove_sums *sums)
+{
+	const struct kvm_rmap_head *last_head;
+	const struct kvm_lpage_info *last_info;
+	struct kvm_memory_slot *slot;
+	struct kvm_memslots *slots;
+	struct rb_node *node;
+	int as_id;
+
+	for (as_id = 0; as_id < kvm_arch_nr_memslot_as_ids(kvm); as_id++) {
+		last_head = NULL;
+		last_info = NULL;
+		slots = __kvm_memslots(kvm, as_id);
+		for (node = rb_first(&slots->gfn_tree); node; node = rb_next(node)) {
+			slot = rb_entry(node, struct kvm_memory_slot,
+					gfn_node[slots->node_idx]);
+			if (slot->npages > KVM_PROVE_MAX_PAGES)
+				return false;
+			kvm_sum_level(slot, level, &last_head, &last_info, sums);
+		}
+	}
+	return true;
+}
+
+void kvm_arch_prove_mmu(struct kvm *kvm)
+{
+	struct kvm_prove_sums want, got = {};
+	int level;
+
+	lockdep_assert_held(&kvm->slots_lock);
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	kvm_prove_tdp_mmu(kvm);
+	want = kvm_prove_shadow_pages(kvm);
+
+	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		if (!kvm_sum_metadata(kvm, level, &got))
+			return;
+	}
+
+	WARN_ON_ONCE(got.leafs != want.leafs);
+
+	/* Others count in these, too. */
+	if (kvm_page_track_has_external_user(kvm))
+		return;
+
+	WARN_ON_ONCE(got.tracked != want.tracked);
+	WARN_ON_ONCE(got.disallowed != want.disallowed);
+}
