@@ -9,7 +9,7 @@ demo: ## today's ioctls beside the new one, on real VMs: the table
 	@sh harness/needs.sh base build boot
 	@$(H)/run.py demo
 
-test: ## the tests in VMs, on the series and on the base (TESTS= BEDS= LANE=debian|full|debug THREAD=single|multi)
+test: ## the tests in VMs, on the series and on the base (TESTS= BEDS= LANE=debian|full|debug THREAD=single|multi PROVE=1)
 	@sh harness/needs.sh base build boot $(if $(findstring intel,$(BEDS)),bochs)
 	@$(H)/run.py test
 
@@ -21,7 +21,7 @@ soak: ## the race and dirty page tests for MINUTES=10 each, on the debug kernel 
 	@sh harness/needs.sh base build boot
 	@$(H)/run.py soak
 
-mutants: ## break the kernel in one way after the other, and see that a test notices (NAMES=)
+mutants: ## break the kernel in one way after the other, and see that a test notices (NAMES= PROVE=1)
 	@sh harness/needs.sh base build boot bochs
 	@$(H)/mutants.py
 

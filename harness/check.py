@@ -102,7 +102,7 @@ def sizes():
 STEPS = {
     'compose': series.compose, 'round trip': roundtrip.split, 'mail': roundtrip.apply_mail,
     'checkpatch': checkpatch, 'uapi header': uapi, 'documents': docs.check, 'planner': planner,
-    'harness tests': harness_tests, 'shellcheck': shell, 'file sizes': sizes,
+    'mutants apply': mutants.check, 'harness tests': harness_tests, 'shellcheck': shell, 'file sizes': sizes,
 }
 
 

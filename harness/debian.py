@@ -16,6 +16,8 @@ KVM_DIRS = ('arch/x86/kvm', 'virt/kvm')
 HEADER_DIRS = ('include', 'arch/x86/include')
 # Kconfig symbols that Debian's configuration lacks, given to make and to the compiler alike.
 SYMBOLS = ('CONFIG_HAVE_KVM_MEMSLOT_LIST', 'CONFIG_KVM_SW_PROTECTED_VM')
+# What PROVE=1 adds.
+PROVE = 'CONFIG_KVM_PROVE_MEMSLOT_LIST'
 REBUILT = ('kvm', 'kvm-amd', 'kvm-intel')
 PLAIN = ('irqbypass', 'ccp')
 
@@ -98,16 +100,17 @@ def module_source(commit):
     return files
 
 
-def modules(commit, out):
+def modules(commit, out, prove=False):
     """Build the modules of a commit in the directory `out`; return {name: file}."""
+    symbols = (*SYMBOLS, PROVE) if prove else SYMBOLS
     headers = ROOT / f'usr/src/linux-headers-{ensure()}'
     with lock(out.name):
         sync(module_source(commit), out)
         # BTF would need pahole, and nobody here reads it.
-        flags = ' '.join(f'-D{symbol}=1' for symbol in SYMBOLS)
+        flags = ' '.join(f'-D{symbol}=1' for symbol in symbols)
         logged(f'Building kvm modules in {relative(out)}',
                ['make', '-C', headers, f'-j{JOBS}', f'M={out / "arch/x86/kvm"}', f'KCFLAGS={flags}',
-                'CONFIG_DEBUG_INFO_BTF_MODULES=', *[f'{symbol}=y' for symbol in SYMBOLS], 'modules'],
+                'CONFIG_DEBUG_INFO_BTF_MODULES=', *[f'{symbol}=y' for symbol in symbols], 'modules'],
                BUILD / f'log/{out.name}.log')
     return {name: out / f'arch/x86/kvm/{name}.ko' for name in REBUILT}
 
@@ -124,9 +127,9 @@ def plain_modules():
     return found
 
 
-def kernel(commit, out):
+def kernel(commit, out, prove=False):
     """The image and the modules to boot, in load order."""
-    built = modules(commit, out)
+    built = modules(commit, out, prove)
     image = next((ROOT / 'boot').glob('vmlinuz*'))
     return image, plain_modules() | {name: stripped(path) for name, path in built.items()}
 

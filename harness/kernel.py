@@ -7,6 +7,8 @@ import series
 from debian import KVM_DIRS, tree_files
 from util import BUILD, HARNESS, JOBS, Failure, git, lock, logged, main, output, relative, say, sync
 
+# What the option of prove.config needs; the base has it not.
+PROVER = 'virt/kvm/memslot_prove.c'
 FRAGMENTS = {'full': ('full',), 'debug': ('full', 'debug'), 'prefix': ('full', 'prefix')}
 
 
@@ -21,9 +23,10 @@ def lost(text, config):
             yield line.strip()
 
 
-def configure(tree, lane, out):
+def configure(tree, lane, out, prove=False):
     """Write out/.config, unless it is there and as wanted."""
-    parts = [HARNESS / f'config/{name}.config' for name in FRAGMENTS[lane]]
+    names = FRAGMENTS[lane] + (('prove',) if prove or lane == 'debug' and (tree / PROVER).exists() else ())
+    parts = [HARNESS / f'config/{name}.config' for name in names]
     wanted = f'# {tree}\n' + ''.join(part.read_text() for part in parts)
     stamp = out / '.fragments'
     out.mkdir(parents=True, exist_ok=True)
@@ -56,29 +59,29 @@ def worktree(commit):
     return tree
 
 
-def build(tree, lane, out):
-    configure(tree, lane, out)
+def build(tree, lane, out, prove=False):
+    configure(tree, lane, out, prove)
     logged(f'Building the {lane} kernel in {relative(out)}',
            ['make', '-C', tree, f'O={out}', f'-j{JOBS}', 'LOCALVERSION=-' + lane, 'bzImage'],
            BUILD / f'log/{out.name}.log')
     return out / 'arch/x86/boot/bzImage', {}
 
 
-def kernel(commit, lane, out):
+def kernel(lane, commit, out, prove=False):
     """Build the kernel of a lane in `out`; its image, and no modules."""
     tree = worktree(commit)
     with lock(out.name):
-        return build(tree, lane, out)
+        return build(tree, lane, out, prove)
 
 
-def variant(commit, lane, out):
+def variant(lane, commit, out):
     """As kernel(), of a commit that differs from the series below KVM_DIRS only.  `out` is a copy of the lane's
     directory with KVM's sources in it: make finds them ahead of those of the tree, and builds nothing else."""
     other = [name for name in git(base.LINUX, 'diff', '--name-only', 'composed', commit).split()
              if not name.startswith(KVM_DIRS)]
     if other:
         raise Failure(f'{", ".join(other)}: only files below {" and ".join(KVM_DIRS)} can be built apart.')
-    kernel('composed', lane, BUILD / f'k-{lane}')
+    kernel(lane, 'composed', BUILD / f'k-{lane}')
     with lock(out.name):
         if not out.exists():
             partial = out.with_name(out.name + '.partial')
@@ -93,7 +96,7 @@ def run(args):
     if len(args) != 1 or args[0] not in FRAGMENTS:
         raise Failure(f'usage: kernel.py {"|".join(FRAGMENTS)}')
     series.compose()
-    image, _ = kernel('composed', args[0], BUILD / f'k-{args[0]}')
+    image, _ = kernel(args[0], 'composed', BUILD / f'k-{args[0]}')
     say(f'{relative(image)}, Linux {base.version()}')
     return 0
 

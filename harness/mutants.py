@@ -70,11 +70,27 @@ def commit_of(mutant):
     return git(base.LINUX, 'commit-tree', tree, '-p', 'composed', '-m', mutant.name, env=ident).strip()
 
 
-def kernel_of(commit, bed):
+def fits(mutant, reg):
+    """The test that has to fail; an error if it does not run on these beds."""
+    test = next((test for test in reg.tests if test.name == mutant.test), None)
+    if test is None or set(mutant.beds) - set(test.beds):
+        raise Failure(f'mutants/{mutant.name}.patch: the registry has no test {mutant.test} on {" ".join(mutant.beds)}.')
+    return test
+
+
+def check():
+    """All of them still apply, and name a test."""
+    reg = registry.load()
+    for path in sorted(PLACE.glob('*.patch')):
+        fits(parse(path), reg)
+        commit_of(parse(path))
+
+
+def kernel_of(commit, bed, prove):
     """Debian's with other modules, or for Bochs a small one with KVM built in."""
     if boot.machine(bed) == 'bochs':
-        return kernel.variant(commit, 'full', BUILD / 'k-mutant')
-    return debian.kernel(commit, BUILD / 'kmod-mutant')
+        return kernel.variant('full', commit, BUILD / 'k-mutant')
+    return debian.kernel(commit, BUILD / ('kmod-mutant' + '-prove' * prove), prove)
 
 
 def noticed(mutant, verdicts):
@@ -91,11 +107,10 @@ def noticed(mutant, verdicts):
 def attack(mutant, reg, binaries):
     """Build and boot it; (bed, why) of the first bed where something fails, or None: it survives."""
     commit = commit_of(mutant)
-    test = next((test for test in reg.tests if test.name == mutant.test), None)
-    if test is None or set(mutant.beds) - set(test.beds):
-        raise Failure(f'mutants/{mutant.name}.patch: harness/tests.toml has no such test on these beds.')
+    prove = os.environ.get('PROVE') == '1' or bool(set(mutant.beds) & set(registry.delayed(reg)))
+    test = fits(mutant, reg)
     for bed in mutant.beds:
-        job = boot.Job(f'mutant/{mutant.name}/{bed}', kernel_of(commit, reg.beds[bed]),
+        job = boot.Job(f'mutant/{mutant.name}/{bed}', kernel_of(commit, reg.beds[bed], prove),
                        dict(reg.beds[bed], name=bed), [test], binaries)
         why = noticed(mutant, boot.boot(job)[0])
         if why:

@@ -26,7 +26,9 @@ def warnings(text):
 def build(commit, title):
     """Build one prefix; the warnings of what was compiled anew."""
     series.checkout(commit, TREE)
-    logged(f'Configuring: {title}', ['make', '-s', '-C', TREE, f'O={OUT}', 'olddefconfig'],
+    # From the patch on that has the option; without it the series is built by everything else.
+    logged(f'Configuring: {title}', ['bash', '-c', '"$0/scripts/config" --file "$1/.config" -e KVM_PROVE_MEMSLOT_LIST && '
+                                     'make -s -C "$0" O="$1" olddefconfig', TREE, OUT],
            BUILD / 'log/prefix-config.log')
     log = logged(f'Building: {title}',
                  ['make', '-C', TREE, f'O={OUT}', f'-j{JOBS}', 'W=1', 'C=1', *TARGETS],

@@ -15,6 +15,7 @@ class Test:
     args: tuple = ()
     base: str = 'none'
     soak: int = 0
+    delays: bool = False
     fails: str = ''
     skip: dict = dataclasses.field(default_factory=dict)
     left_out: dict = dataclasses.field(default_factory=dict)
@@ -25,7 +26,7 @@ class Test:
         return self.binary or self.name
 
 
-BED = {'text', 'kvm', 'kvm-amd', 'kvm-intel', 'machine', 'model', 'megs', 'slower', 'all', 'warns'}
+BED = {'text', 'kvm', 'kvm-amd', 'kvm-intel', 'machine', 'model', 'megs', 'slower', 'all', 'warns', 'of'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +55,34 @@ def check_bed(name, bed):
         raise Failure(f'harness/tests.toml, bed {name}: unknown {", ".join(sorted(strange))}.')
 
 
+def delayed_bed(bed, beds):
+    """The bed that it is of, with parameters of kvm in addition."""
+    other = beds[bed['of']]
+    more = [f'memslot_delay_{word}' for word in bed['kvm'].split()]
+    return other | {'of': bed['of'], 'text': other['text'] + ', delays', 'kvm': ' '.join([other['kvm'], *more])}
+
+
+def with_delays(test, beds):
+    """A test that says so runs on its beds with delays, too, and skips and leaves out there what it does on them."""
+    more = {name: bed['of'] for name, bed in beds.items() if test.delays and bed.get('of') in test.beds}
+    return dataclasses.replace(test, beds=(*test.beds, *more), **{
+        field: old | {name: old[of] for name, of in more.items() if of in old}
+        for field, old in (('skip', test.skip), ('left_out', test.left_out))})
+
+
+def delayed(registry):
+    """The beds that need a kernel with the debug option of the series."""
+    return [name for name, bed in registry.beds.items() if 'of' in bed]
+
+
 def load(place=HARNESS):
     data, *more = (tomllib.loads((place / name).read_text()) for name in ('tests.toml', 'upstream.toml', 'intel.toml'))
     beds = data['beds'] | more[1]['beds']
+    beds = {name: delayed_bed(bed, beds) if 'of' in bed else bed for name, bed in beds.items()}
     for name, bed in beds.items():
         check_bed(name, bed)
-    tests = tuple(test_of(entry, beds) for entry in sum((part['test'] for part in (data, *more)), []))
+    tests = tuple(with_delays(test_of(entry, beds), beds)
+                  for entry in sum((part['test'] for part in (data, *more)), []))
     if len({test.name for test in tests}) != len(tests):
         raise Failure('harness/tests.toml: a name stands twice.')
     return Registry(beds, data['lanes'], tests, test_of(data['demo'], beds))

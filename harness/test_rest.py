@@ -80,6 +80,15 @@ class Parts(unittest.TestCase):
                 log.write_text(text)
                 self.assertEqual(bochs.ended(pathlib.Path(place), how), wanted)
 
+    def test_delays_are_of_the_same_beds(self):
+        beds = {'a': {}, 'a-delay': {'of': 'a'}, 'b-delay': {'of': 'b'}, 'b': {}}
+        test = registry.Test('x', ('a',), 1, delays=True, left_out={'a': ['this']})
+        got = registry.with_delays(test, beds)
+        self.assertEqual((got.beds, got.left_out), (('a', 'a-delay'), {'a': ['this'], 'a-delay': ['this']}))
+        self.assertEqual(registry.with_delays(registry.Test('x', ('a',), 1), beds).beds, ('a',))
+        bed = registry.delayed_bed({'of': 'a', 'kvm': 'x=1 y=2'}, {'a': {'text': 'A', 'kvm': 'z=0', 'kvm-amd': ''}})
+        self.assertEqual(bed['kvm'], 'z=0 memslot_delay_x=1 memslot_delay_y=2')
+
     def difference(self, base_word, series_word, kind):
         test = registry.Test('t', ('npt',), 1, base=kind)
         done = [(types.SimpleNamespace(label=f'debian/{where}/npt/t', tests=[test]),
