@@ -7,6 +7,7 @@ import time
 
 import base
 import docs
+import mutants
 import roundtrip
 import selftests
 import series

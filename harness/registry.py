@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""harness/tests.toml, upstream.toml and intel.toml as objects, checked: a field that nobody knows is an error."""
+"""harness/tests.toml and the other parts of the registry as objects, checked: a field that nobody knows is an error."""
 import dataclasses
 import tomllib
 
@@ -26,6 +26,7 @@ class Test:
         return self.binary or self.name
 
 
+PARTS = ('tests.toml', 'hazards.toml', 'upstream.toml', 'intel.toml')
 BED = {'text', 'kvm', 'kvm-amd', 'kvm-intel', 'machine', 'model', 'megs', 'slower', 'all', 'warns', 'of'}
 
 
@@ -76,8 +77,8 @@ def delayed(registry):
 
 
 def load(place=HARNESS):
-    data, *more = (tomllib.loads((place / name).read_text()) for name in ('tests.toml', 'upstream.toml', 'intel.toml'))
-    beds = data['beds'] | more[1]['beds']
+    data, *more = (tomllib.loads((place / name).read_text()) for name in PARTS)
+    beds = data['beds'] | more[-1]['beds']
     beds = {name: delayed_bed(bed, beds) if 'of' in bed else bed for name, bed in beds.items()}
     for name, bed in beds.items():
         check_bed(name, bed)
