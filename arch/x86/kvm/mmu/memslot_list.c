@@ -45,7 +45,7 @@
 #include "x86.h"
 
 /* Pages, or shadow pages, to look at in the section of mmu_lock that publishes. */
-#define KVM_MAX_LOOKUPS		(1 << 16)
+#define KVM_MAX_LOOKUPS		BIT(16)
 
 int kvm_arch_check_memslot_change(struct kvm *kvm,
 				  const struct kvm_memory_slot *old,

@@ -320,7 +320,8 @@ static void test_old_ioctl(void)
 	set_old(&g, id, 0, 0, two[1]);
 	touch_region(&g);
 	zapped = change(&g, two, whole, &id, 0);
-	TEST_ASSERT(!zapped, "Merge after a change of flags: wanted 0 pages zapped, got %lu", zapped);
+	TEST_ASSERT(!zapped, "Merge after a change of flags: wanted 0 pages zapped, got %lu",
+		    zapped);
 	check_notifiers(&g, two);
 
 	/* Created anew: it is no piece any more, in spite of where it is. */
