@@ -467,6 +467,10 @@ int main(int argc, char *argv[])
 	setup();
 
 	run_side("today", &today, 0, seconds * NSEC_PER_SEC);
+
+	/* Both sides begin with one slot. */
+	if (layout.nr > 1)
+		transaction();
 	use_list = true;
 	if (!today_only)
 		run_side("list", &one, max_list, 0);

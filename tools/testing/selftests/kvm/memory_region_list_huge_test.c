@@ -146,7 +146,7 @@ static void check_kept(const struct huge_case *c, struct mrl_mapped before, stru
 	struct mrl_mapped want = before;
 	uint64_t page, straddlers = 0;
 
-	if (!mrl_keeps_mappings())
+	if (!mrl_zaps_are_exact())
 		return;
 	for (page = 0; page < NPAGES; page += HUGE) {
 		if (straddles(c, page)) {

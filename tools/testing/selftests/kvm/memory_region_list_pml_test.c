@@ -298,7 +298,7 @@ static void setup(void)
 
 	vm = mrl_vcpus_create(guest_main);
 	sh = addr_gva2hva(vm, (vm_vaddr_t)&shared);
-	mem = (uint64_t *)mrl_mem_alloc((NR_SLOTS + 1) * SLOT_PAGES * PAGE_SIZE);
+	mem = (uint64_t *)mrl_vcpus_mem_alloc((NR_SLOTS + 1) * SLOT_PAGES * PAGE_SIZE);
 	list = mrl_alloc(NR_SLOTS + 1);
 	for (s = 0; s <= NR_SLOTS; s++) {
 		slots[s] = (struct slot) { .id = FIRST_ID + s, .unit = s };

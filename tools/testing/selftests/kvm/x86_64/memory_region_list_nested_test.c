@@ -345,7 +345,7 @@ static void alloc_memory(void)
 	}
 	close(fd);
 	for (i = 0; i < NR_TAG_BACKINGS; i++)
-		mem[i] = mrl_mem_alloc(NPAGES * PAGE_SIZE);
+		mem[i] = mrl_vcpus_mem_alloc(NPAGES * PAGE_SIZE);
 	noise = mmap(NULL, NOISE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	TEST_ASSERT(noise != MAP_FAILED, "mmap(): errno %d", errno);
 	madvise(noise, NOISE_SIZE, MADV_NOHUGEPAGE);
