@@ -63,8 +63,8 @@ static void kvm_share_arch_memslot(struct kvm_memslot_list *list,
 		kvm_arch_free_memslot(list->kvm, change->new);
 		change->new_cant_share = true;
 	} else if (!kvm_run_is_whole(run)) {
-		list->changes[run->old->index].moves_ends = true;
-		change->moves_ends = true;
+		list->changes[run->old->index].old_ends_move = true;
+		change->new_ends_move = true;
 		list->moves_ends = true;
 	}
 }
@@ -125,12 +125,12 @@ void kvm_move_memslot_boundaries(struct kvm_memslot_list *list)
 	for (i = 0; i < list->plan.nr_old; i++) {
 		change = &list->changes[list->plan.old[i].index];
 		/* Of others, ends may be ends of slots that the list does not name. */
-		if (change->moves_ends && !change->old_metadata_goes)
+		if (change->old_ends_move && !change->old_metadata_goes)
 			kvm_arch_set_memslot_boundaries(list->kvm, change->old, false);
 	}
 	for (i = 0; i < list->plan.nr_new; i++) {
 		change = &list->changes[list->plan.new[i].index];
-		if (change->moves_ends && change->new_shares)
+		if (change->new_ends_move && change->new_shares)
 			kvm_arch_set_memslot_boundaries(list->kvm, change->new, true);
 	}
 }
