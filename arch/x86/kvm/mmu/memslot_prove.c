@@ -10,8 +10,8 @@
  * addition the sum of the metadata of all memslots is the number of what was visited,
  * there is nothing in the metadata that isn't in the page tables.
  *
- * Memslots may have metadata in common if they meet within a huge page.  It is
- * counted once, memslots are visited in the order of their gfns.
+ * Memslots that are pieces of one have metadata in common if they lie within a huge
+ * page.  It is counted once.
  *
  * Runs under slots_lock, and mmu_lock held for writing.
  */
@@ -195,58 +195,72 @@ static bool kvm_prove_ends_inside(const struct kvm_memory_slot *slot, gfn_t gfn,
 	       start + KVM_PAGES_PER_HPAGE(level) > slot->base_gfn + slot->npages;
 }
 
-static void kvm_sum_level(const struct kvm_memory_slot *slot, int level,
-			  const struct kvm_rmap_head **last_head,
-			  const struct kvm_lpage_info **last_info,
-			  struct kvm_prove_sums *sums)
+/* Whether a memslot ahead of that of @node has its metadata for the huge page, too. */
+static bool kvm_prove_counted(struct kvm_memslots *slots, struct rb_node *node, gfn_t gfn,
+			      int level, const struct kvm_lpage_info *info)
 {
+	gfn_t start = gfn_round_for_level(gfn, level);
+	struct kvm_memory_slot *slot;
+
+	while ((node = rb_prev(node))) {
+		slot = rb_entry(node, struct kvm_memory_slot, gfn_node[slots->node_idx]);
+		if (slot->base_gfn + slot->npages <= start)
+			return false;
+		if (kvm_prove_lpage_info(slot->base_gfn + slot->npages - 1, slot, level) == info)
+			return true;
+	}
+	return false;
+}
+
+static void kvm_sum_huge_pages(struct kvm_memslots *slots, struct rb_node *node, int level,
+			       struct kvm_prove_sums *sums)
+{
+	struct kvm_memory_slot *slot = rb_entry(node, struct kvm_memory_slot,
+						gfn_node[slots->node_idx]);
 	gfn_t end = slot->base_gfn + slot->npages, gfn = slot->base_gfn;
-	struct kvm_rmap_head *head;
 	struct kvm_lpage_info *info;
 
 	for (; gfn < end; gfn = gfn_round_for_level(gfn, level) + KVM_PAGES_PER_HPAGE(level)) {
-		if (slot->arch.rmap[level - PG_LEVEL_4K]) {
-			head = kvm_prove_rmap(gfn, level, slot);
-			if (head != *last_head)
-				sums->leafs += pte_list_count(head);
-			*last_head = head;
-		}
-		if (level == PG_LEVEL_4K) {
-			if (slot->arch.gfn_write_track)
-				sums->tracked += slot->arch.gfn_write_track[gfn - slot->base_gfn];
-			continue;
-		}
 		info = kvm_prove_lpage_info(gfn, slot, level);
 		WARN_ON_ONCE(kvm_prove_ends_inside(slot, gfn, level) &&
 			     !kvm_prove_lpage_has_end(info));
-		if (info != *last_info)
-			sums->disallowed += kvm_prove_lpage_count(info) -
-					    kvm_prove_lpage_base(slot, level);
-		*last_info = info;
+		if (kvm_prove_counted(slots, node, gfn, level, info))
+			continue;
+
+		sums->disallowed += kvm_prove_lpage_count(info) -
+				    kvm_prove_lpage_base(slot, level);
+		if (slot->arch.rmap[level - PG_LEVEL_4K])
+			sums->leafs += pte_list_count(kvm_prove_rmap(gfn, level, slot));
+	}
+}
+
+static void kvm_sum_pages(const struct kvm_memory_slot *slot, struct kvm_prove_sums *sums)
+{
+	gfn_t gfn = slot->base_gfn;
+
+	for (; gfn < slot->base_gfn + slot->npages; gfn++) {
+		if (slot->arch.rmap[0])
+			sums->leafs += pte_list_count(kvm_prove_rmap(gfn, PG_LEVEL_4K, slot));
+		if (slot->arch.gfn_write_track)
+			sums->tracked += slot->arch.gfn_write_track[gfn - slot->base_gfn];
 	}
 }
 
 /* Return false if that would take too long. */
-static bool kvm_sum_metadata(struct kvm *kvm, int level, struct kvm_prove_sums *sums)
+static bool kvm_sum_metadata(struct kvm_memslots *slots, struct kvm_prove_sums *sums)
 {
-	const struct kvm_rmap_head *last_head;
-	const struct kvm_lpage_info *last_info;
 	struct kvm_memory_slot *slot;
-	struct kvm_memslots *slots;
 	struct rb_node *node;
-	int as_id;
+	int level;
 
-	for (as_id = 0; as_id < kvm_arch_nr_memslot_as_ids(kvm); as_id++) {
-		last_head = NULL;
-		last_info = NULL;
-		slots = __kvm_memslots(kvm, as_id);
-		for (node = rb_first(&slots->gfn_tree); node; node = rb_next(node)) {
-			slot = rb_entry(node, struct kvm_memory_slot,
-					gfn_node[slots->node_idx]);
-			if (slot->npages > KVM_PROVE_MAX_PAGES)
-				return false;
-			kvm_sum_level(slot, level, &last_head, &last_info, sums);
-		}
+	for (node = rb_first(&slots->gfn_tree); node; node = rb_next(node)) {
+		slot = rb_entry(node, struct kvm_memory_slot, gfn_node[slots->node_idx]);
+		if (slot->npages > KVM_PROVE_MAX_PAGES)
+			return false;
+
+		kvm_sum_pages(slot, sums);
+		for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
+			kvm_sum_huge_pages(slots, node, level, sums);
 	}
 	return true;
 }
@@ -254,7 +268,7 @@ static bool kvm_sum_metadata(struct kvm *kvm, int level, struct kvm_prove_sums *
 void kvm_arch_prove_mmu(struct kvm *kvm)
 {
 	struct kvm_prove_sums want, got = {};
-	int level;
+	int as_id;
 
 	lockdep_assert_held(&kvm->slots_lock);
 	lockdep_assert_held_write(&kvm->mmu_lock);
@@ -262,8 +276,8 @@ void kvm_arch_prove_mmu(struct kvm *kvm)
 	kvm_prove_tdp_mmu(kvm);
 	want = kvm_prove_shadow_pages(kvm);
 
-	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
-		if (!kvm_sum_metadata(kvm, level, &got))
+	for (as_id = 0; as_id < kvm_arch_nr_memslot_as_ids(kvm); as_id++) {
+		if (!kvm_sum_metadata(__kvm_memslots(kvm, as_id), &got))
 			return;
 	}
 
