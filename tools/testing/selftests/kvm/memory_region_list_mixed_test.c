@@ -30,7 +30,7 @@
 #define LOG_EVERY	4u
 #define MIN_CALLS	100u
 #define MIN_OTHERS	20u
-#define PATIENCE	60u
+#define PATIENCE	200u
 #define GPA_BASE	0x10000000ull
 #define GPA(page)	(GPA_BASE + (page) * PAGE_SIZE)
 
