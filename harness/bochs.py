@@ -57,7 +57,7 @@ def command(place, kernel, arguments, bed, cpus):
     (place / 'bochsrc').write_text(CONFIGURATION.format(megs=bed['megs'], model=bed['model'], cpus=cpus))
     (place / 'continue').write_text('c\n')
     run = 'bochs -q -f bochsrc -rc continue'
-    return ['sh', '-c', f'cd {shlex.quote(str(place))} && exec script -qefc "{run}" /dev/null']
+    return ['sh', '-c', f'cd {shlex.quote(str(place))} && exec env TERM=linux script -qefc "{run}" /dev/null']
 
 
 def ended(place, how):
