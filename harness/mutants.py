@@ -24,7 +24,7 @@ PLACE = REPO / 'mutants'
 HEAD = '''# Mutants
 
 Each of these patches breaks the kernel in one way, and a test has to fail.  `make mutants` made this table
-(NAMES= runs some of them); a mutant that survives is a missing test.
+(NAMES= runs some of them, for their rows); a mutant that survives is a missing test.
 
 | attacks | mutant | what it does | noticed by | s |
 |---|---|---|---|---|
@@ -118,13 +118,23 @@ def attack(mutant, reg, binaries):
     return None
 
 
+def table(fresh):
+    """The table with the rows of this run, those of others as they were.  Not written while there are some of none."""
+    path = PLACE / 'README.md'
+    old = re.findall(r'^\| .*\n', path.read_text() if path.exists() else '', re.M)
+    rows = {row.split(' | ')[1]: row for row in old[1:]} | fresh
+    names = sorted(patch.stem for patch in PLACE.glob('*.patch'))
+    if set(names) <= set(rows):
+        write_if_changed(path, HEAD + ''.join(rows[name] for name in names))
+
+
 def run(_):
     reg, names = registry.load(), (os.environ.get('NAMES') or '').split()
     mutants = [parse(path) for path in sorted(PLACE.glob('*.patch')) if not names or path.stem in names]
     if not mutants or names and len(mutants) != len(set(names)):
         raise Failure('NAMES= are names of patches in mutants/.')
     binaries = selftests.build(series.compose(), registry.binaries(reg))
-    rows, survived = [], []
+    rows, survived = {}, []
     for number, mutant in enumerate(mutants, 1):
         start = time.monotonic()
         killer = attack(mutant, reg, binaries)
@@ -132,10 +142,9 @@ def run(_):
         say(f'{number}/{len(mutants)} {mutant.name}: ' +
             (f'noticed by {mutant.test} on {killer[0]}: {killer[1]}' if killer else 'SURVIVES'))
         survived += [] if killer else [mutant.name]
-        rows.append(f'| {mutant.hazard} | {mutant.name} | {mutant.what} | '
-                    f'{f"{mutant.test}, {killer[0]}" if killer else "nothing"} | {seconds:.0f} |\n')
-    if not names:
-        write_if_changed(PLACE / 'README.md', HEAD + ''.join(rows))
+        rows[mutant.name] = (f'| {mutant.hazard} | {mutant.name} | {mutant.what} | '
+                             f'{f"{mutant.test}, {killer[0]}" if killer else "nothing"} | {seconds:.0f} |\n')
+    table(rows)
     say(f'{len(rows) - len(survived)} passed, {len(survived)} failed, 0 skipped')
     return 1 if survived else 0
 
