@@ -7,7 +7,7 @@ from util import BUILD, git, main, say
 
 OURS = ('series', 'base-tree', 'prefix', 'debian', 'kmod', 'kmod-base', 'selftests', 'headers', 'plan', 'docs',
         'docs-base', 'run', 'mail', 'check-mail', 'am', 'log', 'k-full', 'k-full-base', 'k-debug', 'k-debug-base',
-        'k-prefix', 'k-mutant', 'mutant-tree', 'kmod-mutant')
+        'k-prefix', 'k-mutant', 'kmod-mutant', 'kmod-prove', 'kmod-mutant-prove', 'k-full-prove', 'k-debug-prove')
 
 
 def run(_):

@@ -99,7 +99,7 @@ def splat(lines, places=()):
             continue
         if not match or match.group() == 'Call Trace:' and (blocked or asked_for_too_much(lines[:number])):
             continue
-        return PRINTK.sub('', line).strip()[:160]
+        return PRINTK.sub('', line).strip()[:300]
     return ''
 
 

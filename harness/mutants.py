@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """`make mutants`: break the kernel in one way after the other, and see that a test notices.
 
-mutants/NAME.patch says which hazard or guarantee it attacks and which test has to fail, and maybe in which way
+mutants/NAME.patch says which hazard or guarantee it attacks, which test has to fail, and in which way
 (Fails:, a regular expression); its diff applies to the composed tree.  Only KVM is rebuilt.  The table goes to
 mutants/README.md when all have run."""
 import dataclasses
@@ -39,7 +39,7 @@ class Mutant:
     beds: list
     what: str
     diff: str
-    fails: str = ''
+    fails: str
 
 
 def parse(path):
@@ -47,11 +47,11 @@ def parse(path):
     text = path.read_text()
     head, mark, diff = text.partition('diff --git')
     fields = dict(re.findall(r'^(\w+): (.*)$', head, re.M))
-    if sorted({*fields, 'Fails'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
-        raise Failure(f'mutants/{path.name} needs the lines Hazard:, Test:, Beds:, What: and a diff, '
-                      'and may have Fails:, how the test has to fail.')
+    if sorted(fields) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
+        raise Failure(f'mutants/{path.name} needs the lines Hazard:, Test:, Beds:, What:, Fails: (how the test has '
+                      'to fail) and a diff.')
     return Mutant(path.stem, fields['Hazard'], fields['Test'], fields['Beds'].split(), fields['What'], mark + diff,
-                  fields.get('Fails', ''))
+                  fields['Fails'])
 
 
 def commit_of(mutant):

@@ -24,9 +24,6 @@ struct kvm_memslot_change {
 	/* @new goes on with metadata of old slots, or would need that of several. */
 	bool new_shares;
 	bool new_cant_share;
-	/* It is not a single slot with the same ends that it is shared with. */
-	bool old_ends_move;
-	bool new_ends_move;
 	/* The dirty bitmap of @old lives on in, that of @new comes from, another slot. */
 	bool old_bitmap_is_shared;
 	bool new_bitmap_is_shared;

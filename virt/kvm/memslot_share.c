@@ -34,17 +34,18 @@ static bool kvm_run_is_whole(const struct kvm_plan_run *run)
 	       run->old->npages == run->new->npages;
 }
 
-/*
- * Nothing in the metadata depends on more than gfn and address.  If everything that
- * is accounted is zapped anyway, sharing does no more than to let a small slot hold
- * on to the metadata of a large one that has gone.
- */
-static bool kvm_run_may_share(struct kvm_memslot_list *list,
-			      const struct kvm_plan_run *run)
+/* Nothing in the metadata depends on more than gfn and address. */
+static bool kvm_run_may_share(const struct kvm_plan_run *run)
 {
-	return run->old && run->new && kvm_run_same_page(run) &&
-	       !((run->old->flags | run->new->flags) & KVM_MEM_GUEST_MEMFD) &&
-	       (!list->zaps_shadow || kvm_run_is_whole(run));
+	return kvm_run_same_page(run) &&
+	       !((run->old->flags | run->new->flags) & KVM_MEM_GUEST_MEMFD);
+}
+
+/* A slot that shares does not have to share with all old slots that it covers. */
+static bool kvm_run_shares(struct kvm_memslot_list *list,
+			   const struct kvm_plan_run *run)
+{
+	return kvm_run_may_share(run) && list->changes[run->new->index].new_shares;
 }
 
 static void kvm_share_arch_memslot(struct kvm_memslot_list *list,
@@ -63,8 +64,6 @@ static void kvm_share_arch_memslot(struct kvm_memslot_list *list,
 		kvm_arch_free_memslot(list->kvm, change->new);
 		change->new_cant_share = true;
 	} else if (!kvm_run_is_whole(run)) {
-		list->changes[run->old->index].old_ends_move = true;
-		change->new_ends_move = true;
 		list->moves_ends = true;
 	}
 }
@@ -75,15 +74,18 @@ void kvm_share_arch_memslots(struct kvm_memslot_list *list)
 
 	lockdep_assert_held(&list->kvm->slots_arch_lock);
 
+	/*
+	 * If everything that is accounted is zapped anyway, to share with pieces
+	 * would only let a small slot hold on to the metadata of a large one.
+	 */
 	kvm_for_each_plan_run(run, &list->plan) {
-		if (kvm_run_may_share(list, &run))
+		if (kvm_run_may_share(&run) &&
+		    (!list->zaps_shadow || kvm_run_is_whole(&run)))
 			kvm_share_arch_memslot(list, &run);
 	}
 
 	kvm_for_each_plan_run(run, &list->plan) {
-		/* A slot that shares does not have to share with all that it covers. */
-		if (!run.old || (kvm_run_may_share(list, &run) &&
-				 list->changes[run.new->index].new_shares))
+		if (!run.old || kvm_run_shares(list, &run))
 			continue;
 
 		list->changes[run.old->index].old_metadata_goes = true;
@@ -97,8 +99,8 @@ void kvm_share_dirty_bitmaps(struct kvm_memslot_list *list)
 	struct kvm_plan_run run;
 
 	kvm_for_each_plan_run(run, &list->plan) {
-		if (!kvm_run_is_whole(&run) || !kvm_run_stays_logged(&run) ||
-		    ((run.old->flags | run.new->flags) & KVM_MEM_GUEST_MEMFD))
+		if (!kvm_run_is_whole(&run) || !kvm_run_may_share(&run) ||
+		    !kvm_run_stays_logged(&run))
 			continue;
 
 		list->changes[run.old->index].old_bitmap_is_shared = true;
@@ -116,21 +118,24 @@ void kvm_share_dirty_bitmaps(struct kvm_memslot_list *list)
  */
 void kvm_move_memslot_boundaries(struct kvm_memslot_list *list)
 {
-	const struct kvm_memslot_change *change;
-	u32 i;
+	struct kvm_plan_run run;
 
 	if (!list->moves_ends)
 		return;
 
-	for (i = 0; i < list->plan.nr_old; i++) {
-		change = &list->changes[list->plan.old[i].index];
-		/* Of others, ends may be ends of slots that the list does not name. */
-		if (change->old_ends_move && !change->old_metadata_goes)
-			kvm_arch_set_memslot_boundaries(list->kvm, change->old, false);
+	kvm_for_each_plan_run(run, &list->plan) {
+		/*
+		 * If not all of it is passed on, an end may be that of a slot, too,
+		 * that the list does not name.
+		 */
+		if (kvm_run_shares(list, &run) && !kvm_run_is_whole(&run) &&
+		    !list->changes[run.old->index].old_metadata_goes)
+			kvm_arch_set_memslot_boundaries(list->kvm,
+							kvm_run_old_slot(list, &run), false);
 	}
-	for (i = 0; i < list->plan.nr_new; i++) {
-		change = &list->changes[list->plan.new[i].index];
-		if (change->new_ends_move && change->new_shares)
-			kvm_arch_set_memslot_boundaries(list->kvm, change->new, true);
+	kvm_for_each_plan_run(run, &list->plan) {
+		if (kvm_run_shares(list, &run) && !kvm_run_is_whole(&run))
+			kvm_arch_set_memslot_boundaries(list->kvm,
+							kvm_run_new_slot(list, &run), true);
 	}
 }

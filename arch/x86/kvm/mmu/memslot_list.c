@@ -13,8 +13,8 @@
  * such pieces gets them back: an entry stays where it is, whatever memslot its gfn
  * belongs to, and nothing has to be zapped, moved or counted anew.  What changes are
  * the ends of memslots, across which there are no huge pages.  Entries of pages that are
- * in no piece are empty, but for what says so, because a page goes only after all that
- * refers to it.
+ * in no piece are empty, but for the flags of ends, because a page goes only after all
+ * that refers to it.
  *
  * Shadow pages are zapped, all of them, if
  *
@@ -26,7 +26,7 @@
  *   page under mmu_lock;
  * - a memslot is split or merged in a VM with private memory, because what is mixed is
  *   not tracked in huge pages across an end, or with external write tracking, whose users
- *   count without looking at memslots.
+ *   hear of a memslot that goes only when it has gone, i.e. may leave counts behind.
  *
  * Those that existed at the beginning are made obsolete and zapped in sections that
  * yield, the few that were made since in the section that publishes.  So all rmaps are
@@ -168,8 +168,7 @@ bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
 			    const struct kvm_memory_slot *old, u64 gone)
 {
 	struct kvm_memslot_arrays *arrays = old->arch.arrays;
-	gfn_t index;
-	int i;
+	int level;
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
@@ -182,17 +181,13 @@ bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
 	refcount_inc(&arrays->users);
 	atomic_long_add(new->npages, &arrays->pages_in_use);
 	new->arch.arrays = arrays;
-	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
-		index = gfn_to_index(new->base_gfn, arrays->base_gfn, PG_LEVEL_4K + i);
-		if (arrays->rmap[i])
-			new->arch.rmap[i] = arrays->rmap[i] + index;
-		if (i)
-			new->arch.lpage_info[i - 1] = arrays->lpage_info[i - 1] + index;
-	}
-	if (arrays->gfn_write_track)
-		new->arch.gfn_write_track = arrays->gfn_write_track +
-					    (new->base_gfn - arrays->base_gfn);
-	return true;
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
+		new->arch.lpage_info[level - 2] = arrays->lpage_info[level - 2] +
+			gfn_to_index(new->base_gfn, arrays->base_gfn, level);
+
+	/* The active slot has what the VM needs, i.e. this allocates nothing. */
+	return !(kvm_memslots_have_rmaps(kvm) && memslot_rmap_alloc(new)) &&
+	       !kvm_page_track_create_memslot(kvm, new);
 }
 
 void kvm_arch_set_memslot_boundaries(struct kvm *kvm,

@@ -163,7 +163,6 @@ static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 {
 	bool retry = retrying[vcpu->id];
 	struct kvm_run *run = vcpu->run;
-	struct ucall uc;
 
 	retrying[vcpu->id] = false;
 	if (r) {
@@ -188,11 +187,7 @@ static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 		handle_io(run, vcpu->id);
 		return false;
 	}
-	r = get_ucall(vcpu, &uc);
-	if (r == UCALL_ABORT)
-		REPORT_GUEST_ASSERT(uc);
-	TEST_ASSERT(r == UCALL_SYNC, "vCPU %u: wanted a sync, got exit reason %u",
-		    vcpu->id, run->exit_reason);
+	mrl_vcpu_expect_sync(vcpu);
 	return true;
 }
 

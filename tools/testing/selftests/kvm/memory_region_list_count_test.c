@@ -83,30 +83,6 @@ static void test_grace_periods(uint32_t nr)
 	kvm_vm_free(vm);
 }
 
-/* Huge pages if @huge; false if the host has none. */
-static bool alloc_region(bool huge)
-{
-	void *mem = mmap((void *)MRL_HVA_BASE, MRL_SIZE(REGION_PAGES), PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	char line[256];
-	long kbytes = 0;
-	FILE *f;
-
-	TEST_ASSERT(mem == (void *)MRL_HVA_BASE, "mmap(): wanted %p, got %p",
-		    (void *)MRL_HVA_BASE, mem);
-	madvise(mem, MRL_SIZE(REGION_PAGES), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	memset(mem, 1, MRL_SIZE(REGION_PAGES));
-	if (!huge)
-		return true;
-
-	f = fopen("/proc/self/smaps_rollup", "r");
-	while (f && fgets(line, sizeof(line), f))
-		sscanf(line, "AnonHugePages: %ld kB", &kbytes);
-	if (f)
-		fclose(f);
-	return kbytes * 1024 >= MRL_SIZE(REGION_PAGES);
-}
-
 /* Let the guest write to each page of [first, end). */
 static void touch(struct mrl_guest *g, uint64_t first, uint64_t end)
 {
@@ -206,18 +182,23 @@ static void split_and_merge(struct mrl_guest *g, uint32_t flags, uint64_t bounda
 	mrl_free(&l);
 }
 
-/* What changes is in the middle of what stays. */
+static const struct effect some = { 700, 716, true };
+
+/* In the middle of what stays. */
+static void other_memory(struct mrl_guest *g, struct mrl *l)
+{
+	set_pages(l, 1, 0, 0, 700);
+	mrl_set(l, 2, 0, MRL_GPA(700), MRL_SIZE(16), (void *)MRL_HVA(0));
+	set_pages(l, 3, 0, 716, REGION_PAGES);
+	apply_and_touch(g, l, some, "16 pages get other memory");
+	mrl_reset(l);
+}
+
 static void change_some(struct mrl_guest *g)
 {
-	const struct effect some = { 700, 716, true };
 	struct mrl l = mrl_alloc(3);
 
-	set_pages(&l, 1, 0, 0, 700);
-	mrl_set(&l, 2, 0, MRL_GPA(700), MRL_SIZE(16), (void *)MRL_HVA(0));
-	set_pages(&l, 3, 0, 716, REGION_PAGES);
-	apply_and_touch(g, &l, some, "16 pages get other memory");
-
-	mrl_reset(&l);
+	other_memory(g, &l);
 	set_pages(&l, 1, 0, 0, REGION_PAGES);
 	mrl_delete(&l, 2);
 	mrl_delete(&l, 3);
@@ -228,15 +209,9 @@ static void change_some(struct mrl_guest *g)
 /* With rmaps, slots that were made separately can't be merged without zapping. */
 static void change_twice(struct mrl_guest *g)
 {
-	const struct effect some = { 700, 716, true };
 	struct mrl l = mrl_alloc(3);
 
-	set_pages(&l, 1, 0, 0, 700);
-	mrl_set(&l, 2, 0, MRL_GPA(700), MRL_SIZE(16), (void *)MRL_HVA(0));
-	set_pages(&l, 3, 0, 716, REGION_PAGES);
-	apply_and_touch(g, &l, some, "16 pages get other memory");
-
-	mrl_reset(&l);
+	other_memory(g, &l);
 	set_pages(&l, 2, KVM_MEM_LOG_DIRTY_PAGES, 700, 716);
 	apply_and_touch(g, &l, some, "16 pages get their memory back, and log");
 
@@ -271,7 +246,7 @@ static void test_old_delete(bool quirk)
 	struct mrl_guest g;
 	uint64_t fixed;
 
-	alloc_region(false);
+	mrl_mem_realloc(REGION_PAGES, false);
 	g = create_touched(0, quirk);
 	vm_set_user_memory_region(g.vm, 2, 0, MRL_GPA(REGION_PAGES), MRL_SIZE(1),
 				  (void *)MRL_HVA(0));
@@ -290,7 +265,7 @@ static void test_kept_mappings(bool huge, uint32_t flags, bool quirk)
 	bool huge_maps = huge && !flags && kvm_is_tdp_enabled();
 	struct mrl_guest g;
 
-	if (!alloc_region(huge)) {
+	if (!mrl_mem_realloc(REGION_PAGES, huge)) {
 		pr_info("Left out: huge pages, the host has none\n");
 		return;
 	}

@@ -48,7 +48,6 @@ static bool change = true;
 static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 {
 	struct kvm_run *run = vcpu->run;
-	struct ucall uc;
 	uint64_t page;
 
 	TEST_ASSERT(!r, "no-hole: KVM_RUN of vCPU %u: wanted 0, got errno %d", vcpu->id, errno);
@@ -66,11 +65,7 @@ static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 		vcpu_ioctl(vcpu, KVM_KVMCLOCK_CTRL, NULL);
 		return false;
 	}
-	r = get_ucall(vcpu, &uc);
-	if (r == UCALL_ABORT)
-		REPORT_GUEST_ASSERT(uc);
-	TEST_ASSERT(r == UCALL_SYNC, "vCPU %u: wanted a sync, got exit reason %u (%s)", vcpu->id,
-		    run->exit_reason, exit_reason_str(run->exit_reason));
+	mrl_vcpu_expect_sync(vcpu);
 	return true;
 }
 

@@ -72,19 +72,8 @@ static void guest_code(uint32_t me, uint32_t nr)
 
 static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 {
-	struct kvm_run *run = vcpu->run;
-	struct ucall uc;
-
-	TEST_ASSERT(!r, "no-hole: KVM_RUN of vCPU %u: wanted 0, got %d, errno %d", vcpu->id, r,
-		    errno);
-	TEST_ASSERT(run->exit_reason != KVM_EXIT_MMIO,
-		    "no-hole: vCPU %u wanted no exit, got MMIO at 0x%llx, page %llu", vcpu->id,
-		    run->mmio.phys_addr, (run->mmio.phys_addr - GPA_BASE) / PAGE_SIZE);
-	r = get_ucall(vcpu, &uc);
-	if (r == UCALL_ABORT)
-		REPORT_GUEST_ASSERT(uc);
-	TEST_ASSERT(r == UCALL_SYNC, "vCPU %u: wanted no exit, got reason %u (%s)", vcpu->id,
-		    run->exit_reason, exit_reason_str(run->exit_reason));
+	mrl_vcpu_expect_no_hole(vcpu, r);
+	mrl_vcpu_expect_sync(vcpu);
 	return true;
 }
 

@@ -33,35 +33,6 @@ static const uint32_t steps[][MAX_PIECES + 1] = {
 	{ 0, REGION_PAGES },
 };
 
-/* At @page of host memory.  False if the host has no huge pages. */
-static bool alloc_pages(uint64_t page, uint64_t pages, bool huge)
-{
-	void *mem = mmap((void *)MRL_HVA(page), MRL_SIZE(pages), PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	char line[256];
-	long kbytes = 0;
-	uint64_t i;
-	FILE *f;
-
-	TEST_ASSERT(mem == (void *)MRL_HVA(page), "mmap(): wanted %p, got %p",
-		    (void *)MRL_HVA(page), mem);
-	madvise(mem, MRL_SIZE(pages), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	for (i = page; i < page + pages; i++)
-		*(uint64_t *)MRL_HVA(i) = MRL_TAG(i);
-
-	f = fopen("/proc/self/smaps_rollup", "r");
-	while (f && fgets(line, sizeof(line), f))
-		sscanf(line, "AnonHugePages: %ld kB", &kbytes);
-	if (f)
-		fclose(f);
-	return !huge || kbytes * 1024 >= MRL_SIZE(pages);
-}
-
-static bool alloc_region(bool huge)
-{
-	return alloc_pages(0, REGION_PAGES, huge);
-}
-
 static void touch_region(struct mrl_guest *g)
 {
 	const uint64_t val[MRL_WIN_PAGES] = {};
@@ -88,11 +59,12 @@ static void check_notifier(struct mrl_guest *g, uint64_t page)
 		    page, tag, val[0]);
 }
 
-static void check_notifiers(struct mrl_guest *g, const uint32_t *ends)
+/* At all ends up to @end. */
+static void check_notifiers(struct mrl_guest *g, const uint32_t *ends, uint32_t end)
 {
 	int i;
 
-	for (i = 0; ends[i] < REGION_PAGES; i++) {
+	for (i = 0; ends[i] < end; i++) {
 		check_notifier(g, ends[i]);
 		check_notifier(g, ends[i + 1] - 1);
 	}
@@ -147,7 +119,7 @@ static void test_steps(bool huge, uint32_t flags)
 	uint64_t zapped;
 	int i;
 
-	if (!alloc_region(huge)) {
+	if (!mrl_mem_realloc(REGION_PAGES, huge)) {
 		pr_info("Left out: huge pages, the host has none\n");
 		return;
 	}
@@ -161,7 +133,7 @@ static void test_steps(bool huge, uint32_t flags)
 		if (huge)
 			check_huge_mappings(&g, steps[i]);
 		else
-			check_notifiers(&g, steps[i]);
+			check_notifiers(&g, steps[i], REGION_PAGES);
 	}
 	kvm_vm_free(g.vm);
 	pr_info("%s pages, flags %u: %d steps\n", huge ? "Huge" : "Small", flags, i - 1);
@@ -177,7 +149,7 @@ static void test_hole(void)
 	struct mrl l;
 	int i;
 
-	alloc_region(false);
+	mrl_mem_realloc(REGION_PAGES, false);
 	g = mrl_guest_create(REGION_PAGES);
 	l = mrl_alloc(2);
 	change(&g, NULL, whole, &id, 0);
@@ -201,11 +173,44 @@ static void test_hole(void)
 		counts = mrl_counts_since(g.vm, counts);
 		TEST_ASSERT(!counts.zapped, "No hole: wanted 0 pages zapped, got %lu",
 			    counts.zapped);
-		check_notifiers(&g, (uint32_t[]) { 0, 600, 616, REGION_PAGES });
+		check_notifiers(&g, (uint32_t[]) { 0, 600, 616, REGION_PAGES }, REGION_PAGES);
 	}
 	mrl_free(&l);
 	kvm_vm_free(g.vm);
 	pr_info("A hole, %d times\n", i);
+}
+
+/* With rmaps, everything is zapped if there is no better way. */
+static void expect_zapped(struct mrl_guest *g, struct mrl *l, uint64_t exact, const char *what)
+{
+	struct mrl_counts counts = mrl_counts_get(g->vm);
+	uint64_t wanted = mrl_zaps_are_exact() ? exact : REGION_PAGES;
+
+	mrl_apply(g->vm, l);
+	counts = mrl_counts_since(g->vm, counts);
+	TEST_ASSERT(counts.zapped == wanted || (!mrl_zaps_are_exact() && counts.zapped > wanted),
+		    "%s: wanted %lu pages zapped, got %lu", what, wanted, counts.zapped);
+}
+
+/* More than half goes: the rest gets metadata of its own. */
+static void test_most_goes(void)
+{
+	const uint32_t *whole = steps[0];
+	struct mrl_guest g;
+	uint32_t id = 1;
+	struct mrl l;
+
+	mrl_mem_realloc(REGION_PAGES, false);
+	g = mrl_guest_create(REGION_PAGES);
+	l = mrl_alloc(1);
+	change(&g, NULL, whole, &id, 0);
+	touch_region(&g);
+	mrl_set(&l, id, 0, MRL_GPA(0), MRL_SIZE(700), (void *)MRL_HVA(0));
+	expect_zapped(&g, &l, REGION_PAGES - 700, "Most of a slot goes");
+	check_notifiers(&g, (uint32_t[]) { 0, 700, REGION_PAGES }, 700);
+	mrl_free(&l);
+	kvm_vm_free(g.vm);
+	pr_info("Most of a slot went\n");
 }
 
 /* So much goes that KVM does not look for it page by page. */
@@ -221,7 +226,7 @@ static void test_large(void)
 	mem = mmap(NULL, MRL_SIZE(pages), PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	TEST_ASSERT(mem != MAP_FAILED, "mmap() failed, errno %d", errno);
-	alloc_region(false);
+	mrl_mem_realloc(REGION_PAGES, false);
 	g = mrl_guest_create(REGION_PAGES);
 	l = mrl_alloc(3);
 	change(&g, NULL, whole, &id, 0);
@@ -232,8 +237,8 @@ static void test_large(void)
 	mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(two[1]), (void *)MRL_HVA(0));
 	mrl_set(&l, 2, 0, MRL_GPA(two[1]), MRL_SIZE(REGION_PAGES - two[1]),
 		(void *)MRL_HVA(two[1]));
-	mrl_apply(g.vm, &l);
-	check_notifiers(&g, two);
+	expect_zapped(&g, &l, 0, "Much that is not mapped goes");
+	check_notifiers(&g, two, REGION_PAGES);
 
 	mrl_free(&l);
 	kvm_vm_free(g.vm);
@@ -257,7 +262,7 @@ static void test_unnamed_rest(void)
 	struct mrl_guest g;
 	struct mrl l;
 
-	if (!alloc_pages(0, 2 * REGION_PAGES, true)) {
+	if (!mrl_mem_realloc(2 * REGION_PAGES, true)) {
 		pr_info("Left out: huge pages, the host has none\n");
 		return;
 	}
@@ -293,6 +298,41 @@ static void test_unnamed_rest(void)
 	pr_info("The rest of a memslot was not named\n");
 }
 
+/* The front of a slot goes.  What was next to it, and isn't named, ends where it did. */
+static void test_unnamed_neighbour(void)
+{
+	uint64_t exits;
+	struct mrl_guest g;
+	struct mrl l;
+
+	if (!mrl_mem_realloc(REGION_PAGES, true)) {
+		pr_info("Left out: huge pages, the host has none\n");
+		return;
+	}
+	g = mrl_guest_create(REGION_PAGES);
+	l = mrl_alloc(2);
+	set_pages(&l, 1, 0, REGION_PAGES, 0);
+	mrl_apply(g.vm, &l);
+
+	mrl_reset(&l);
+	set_pages(&l, 1, 0, 519, 0);
+	set_pages(&l, 2, 519, REGION_PAGES, 519);
+	mrl_apply(g.vm, &l);
+
+	mrl_reset(&l);
+	set_pages(&l, 2, 1100, REGION_PAGES, 1100);
+	mrl_apply(g.vm, &l);
+
+	exits = mrl_guest_read(&g, 515, 1, NULL);
+	TEST_ASSERT(!exits, "Page 515: wanted no exit, got 0x%lx", exits);
+	exits = mrl_guest_read(&g, 530, 1, NULL);
+	TEST_ASSERT(exits,
+		    "Page 530, which is in no slot: wanted an exit, got none: a stale mapping");
+	mrl_free(&l);
+	kvm_vm_free(g.vm);
+	pr_info("The neighbour of a memslot was not named\n");
+}
+
 static void set_old(struct mrl_guest *g, uint32_t id, uint32_t flags, uint32_t first,
 		    uint32_t end)
 {
@@ -309,7 +349,7 @@ static void test_old_ioctl(void)
 	uint32_t id = 1;
 	uint64_t zapped;
 
-	alloc_region(false);
+	mrl_mem_realloc(REGION_PAGES, false);
 	g = mrl_guest_create(REGION_PAGES);
 	change(&g, NULL, whole, &id, 0);
 	touch_region(&g);
@@ -322,7 +362,7 @@ static void test_old_ioctl(void)
 	zapped = change(&g, two, whole, &id, 0);
 	TEST_ASSERT(!zapped, "Merge after a change of flags: wanted 0 pages zapped, got %lu",
 		    zapped);
-	check_notifiers(&g, two);
+	check_notifiers(&g, two, REGION_PAGES);
 
 	/* Created anew: it is no piece any more, in spite of where it is. */
 	change(&g, whole, two, &id, 0);
@@ -330,12 +370,12 @@ static void test_old_ioctl(void)
 	set_old(&g, id + 1, 0, two[1], REGION_PAGES);
 	touch_region(&g);
 	change(&g, two, whole, &id, 0);
-	check_notifiers(&g, two);
+	check_notifiers(&g, two, REGION_PAGES);
 
 	touch_region(&g);
 	zapped = change(&g, whole, two, &id, 0);
 	TEST_ASSERT(!zapped, "Split of the new whole: wanted 0 pages zapped, got %lu", zapped);
-	check_notifiers(&g, two);
+	check_notifiers(&g, two, REGION_PAGES);
 	kvm_vm_free(g.vm);
 	pr_info("Pieces were changed by the old ioctl\n");
 }
@@ -400,10 +440,12 @@ int main(int argc, char *argv[])
 	if (kvm_is_tdp_enabled()) {
 		test_steps(true, 0);
 		test_unnamed_rest();
+		test_unnamed_neighbour();
 	} else {
 		pr_info("Left out: huge pages, the guest maps small ones\n");
 	}
 	test_hole();
+	test_most_goes();
 	test_large();
 	test_old_ioctl();
 	test_leak();

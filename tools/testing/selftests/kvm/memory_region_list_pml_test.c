@@ -95,7 +95,6 @@ static void guest_main(uint32_t me, uint32_t nr)
 static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 {
 	struct kvm_run *run = vcpu->run;
-	struct ucall uc;
 	uint64_t page;
 
 	TEST_ASSERT(!r, "no-hole: KVM_RUN of vCPU %u: wanted 0, got errno %d", vcpu->id, errno);
@@ -107,28 +106,16 @@ static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 		counted.exits++;
 		return false;
 	}
-	r = get_ucall(vcpu, &uc);
-	TEST_ASSERT(r == UCALL_SYNC, "vCPU %u: wanted a sync, got exit reason %u (%s)", vcpu->id,
-		    run->exit_reason, exit_reason_str(run->exit_reason));
+	mrl_vcpu_expect_sync(vcpu);
 	return true;
-}
-
-static uint64_t writes(void)
-{
-	uint64_t sum = 0;
-	int i;
-
-	for (i = 0; i < mrl_vcpus.nr; i++)
-		sum += READ_ONCE(sh->writes[i]);
-	return sum;
 }
 
 /* Until vCPUs have made @nr more writes. */
 static void wait_for_writes(uint64_t nr)
 {
-	uint64_t end = writes() + nr;
+	uint64_t end = mrl_vcpus_sum(sh->writes) + nr;
 
-	while (writes() < end)
+	while (mrl_vcpus_sum(sh->writes) < end)
 		asm volatile("pause");
 }
 
@@ -188,6 +175,17 @@ static void harvest(uint32_t s, bool parked)
 	counted.harvested++;
 }
 
+static void log_anew(uint32_t s)
+{
+	uint32_t i;
+
+	mrl_reset(&list);
+	set(s, LOG);
+	mrl_apply(vm, &list);
+	for (i = 0; i < SLOT_PAGES; i++)
+		start_to_track(s, i, 0);
+}
+
 /* The slot and its pages go.  Then it comes back, with the same memory. */
 static void delete(uint32_t s)
 {
@@ -199,12 +197,7 @@ static void delete(uint32_t s)
 	mrl_apply(vm, &list);
 	for (i = 0; i < SLOT_PAGES; i++)
 		report(s, i, content(s, i), result[0], "deletion");
-
-	mrl_reset(&list);
-	set(s, LOG);
-	mrl_apply(vm, &list);
-	for (i = 0; i < SLOT_PAGES; i++)
-		start_to_track(s, i, 0);
+	log_anew(s);
 	counted.deleted++;
 }
 
@@ -242,12 +235,7 @@ static void stop_log(uint32_t s)
 	mrl_apply(vm, &list);
 	for (i = 0; i < SLOT_PAGES; i++)
 		report(s, i, before[i], result[0], "end of logging");
-
-	mrl_reset(&list);
-	set(s, LOG);
-	mrl_apply(vm, &list);
-	for (i = 0; i < SLOT_PAGES; i++)
-		start_to_track(s, i, 0);
+	log_anew(s);
 	counted.stopped++;
 }
 
@@ -351,7 +339,8 @@ int main(int argc, char *argv[])
 	       mrl_vcpus.nr, seed, counted.deleted, counted.moved, counted.stopped,
 	       counted.renamed);
 	printf(" harvested=%lu writes=%lu wrote=%lu reported=%lu over=%lu exits=%lu lost=0\n",
-	       counted.harvested, writes(), counted.wrote, counted.reported, counted.over,
+	       counted.harvested, mrl_vcpus_sum(sh->writes), counted.wrote,
+	       counted.reported, counted.over,
 	       counted.exits);
 	mrl_vcpus_stop();
 	kvm_vm_free(vm);

@@ -18,26 +18,16 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#include "memory_region_list_guest.h"
 #include "memory_region_list_setting.h"
+#include "memory_region_list_table.h"
 
 #define NPAGES		1024u
-#define FIRST_ID	10
 #define LOG		KVM_MEM_LOG_DIRTY_PAGES
 #define NR_CALLS	600
 #define MIN_SECONDS	5
 #define TIMEOUT		100
-#define MAX_PIECES	5
 
-/* Page @hva of the host's memory is behind page @first, and so on.  No piece: a hole. */
-struct piece {
-	uint32_t first, end, hva, id, flags;
-};
-
-static const struct layout {
-	const char *what;
-	struct piece piece[MAX_PIECES];
-} layouts[] = {
+static const struct mrl_table layouts[] = {
 	{ "one slot", { { 0, NPAGES, 0, 0, 0 } } },
 	{ "two slots", { { 0, 300, 0, 0, 0 }, { 300, NPAGES, 300, 1, 0 } } },
 	{ "two slots, other ids", { { 0, 300, 0, 1, LOG }, { 300, NPAGES, 300, 0, 0 } } },
@@ -68,43 +58,22 @@ static struct {
 	uint64_t sweeps, absent, changing, reads;
 } counted;
 
-static const struct piece *piece_of(const struct layout *l, uint32_t page)
+static void change(struct kvm_vm *vm, struct mrl *list, const struct mrl_table *to, uint32_t call)
 {
-	const struct piece *p;
-
-	for (p = l->piece; p < l->piece + MAX_PIECES; p++) {
-		if (page >= p->first && page < p->end)
-			return p;
-	}
-	return NULL;
-}
-
-static void to_mrl(const struct layout *l, struct mrl_layout *to)
-{
-	const struct piece *p;
-
-	to->nr = 0;
-	for (p = l->piece; p->end; p++)
-		mrl_layout_add(to, FIRST_ID + p->id, p->flags, MRL_GPA(p->first),
-			       MRL_SIZE(p->end - p->first), (void *)MRL_HVA(p->hva));
-}
-
-static void change(struct kvm_vm *vm, struct mrl *list, const struct layout *to, uint32_t call)
-{
-	const struct layout *from = &layouts[layout_now];
+	const struct mrl_table *from = &layouts[layout_now];
 	struct mrl_layout before, after;
 	uint32_t page;
 	bool was, is;
 
-	to_mrl(from, &before);
-	to_mrl(to, &after);
+	mrl_table_layout(from, &before);
+	mrl_table_layout(to, &after);
 	mrl_reset(list);
 	mrl_add_change(list, &before, &after, call % 2);
 	list->list->flags = KVM_MEMORY_REGION_LIST_DISCARD_DIRTY;
 
 	for (page = 0; page < NPAGES; page++) {
-		was = piece_of(from, page);
-		is = piece_of(to, page);
+		was = mrl_table_find(from, page);
+		is = mrl_table_find(to, page);
 		if (was != is)
 			state[page] = STATE(call, CHANGING);
 	}
@@ -114,7 +83,7 @@ static void change(struct kvm_vm *vm, struct mrl *list, const struct layout *to,
 	calls = 2 * call + 2;
 	for (page = 0; page < NPAGES; page++) {
 		if (state[page] == STATE(call, CHANGING))
-			state[page] = STATE(call, piece_of(to, page) ? PRESENT : ABSENT);
+			state[page] = STATE(call, mrl_table_find(to, page) ? PRESENT : ABSENT);
 	}
 }
 
@@ -127,7 +96,7 @@ static bool is_over(struct timespec start, uint32_t call)
 /* Each call comes a bit further into a prefault. */
 static void *change_layouts(void *arg)
 {
-	struct mrl list = mrl_alloc(2 * MAX_PIECES);
+	struct mrl list = mrl_alloc(2 * MRL_TABLE_PIECES);
 	struct kvm_vm *vm = arg;
 	struct guest_random_state rng = new_guest_random_state(1);
 	struct timespec start;
@@ -206,11 +175,11 @@ static void check_read(struct mrl_guest *g, uint32_t first)
 {
 	uint64_t val[MRL_WIN_PAGES], want[MRL_WIN_PAGES], absent = 0, exits;
 	uint32_t before = calls, i;
-	const struct layout *l = &layouts[layout_now];
-	const struct piece *p;
+	const struct mrl_table *l = &layouts[layout_now];
+	const struct mrl_piece *p;
 
 	for (i = 0; i < MRL_WIN_PAGES; i++) {
-		p = piece_of(l, first + i);
+		p = mrl_table_find(l, first + i);
 		want[i] = p ? MRL_TAG(p->hva + first + i - p->first) : MRL_HOLE;
 		absent |= p ? 0 : BIT_ULL(i);
 	}
@@ -241,7 +210,7 @@ int main(int argc, char *argv[])
 
 	mrl_mem_alloc(2 * NPAGES);
 	g = mrl_guest_create(NPAGES);
-	to_mrl(&layouts[0], &first);
+	mrl_table_layout(&layouts[0], &first);
 	mrl_change_old(g.vm, &none, &first, NULL);
 	for (page = 0; page < NPAGES; page++)
 		state[page] = STATE(0, PRESENT);

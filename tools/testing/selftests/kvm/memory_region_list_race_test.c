@@ -100,7 +100,6 @@ static void handle_io(struct kvm_vcpu *vcpu)
 static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 {
 	struct kvm_run *run = vcpu->run;
-	struct ucall uc;
 
 	if (r) {
 		TEST_ASSERT(old_ioctls && errno == EFAULT,
@@ -121,12 +120,7 @@ static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 		nr_emulation++;
 		return false;
 	}
-	r = get_ucall(vcpu, &uc);
-	if (r == UCALL_ABORT)
-		REPORT_GUEST_ASSERT(uc);
-	TEST_ASSERT(r == UCALL_SYNC, "vCPU %u: wanted no exit, got reason %u (%s), suberror %u",
-		    vcpu->id, run->exit_reason, exit_reason_str(run->exit_reason),
-		    run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run->internal.suberror : 0);
+	mrl_vcpu_expect_sync(vcpu);
 	return true;
 }
 
@@ -294,16 +288,6 @@ struct timing {
 	uint64_t transactions, sum, max, during;
 };
 
-static uint64_t iterations(void)
-{
-	uint64_t sum = 0;
-	int i;
-
-	for (i = 0; i < mrl_vcpus.nr; i++)
-		sum += READ_ONCE(sh->iterations[i]);
-	return sum;
-}
-
 static uint64_t holes(void)
 {
 	return nr_mmio + nr_emulation + nr_efault + sh->page_faults + sh->undefined;
@@ -312,7 +296,7 @@ static uint64_t holes(void)
 /* What must happen before a pass says anything and did not happen, or NULL. */
 static const char *missing(const struct timing *t, bool change)
 {
-	if (!iterations())
+	if (!mrl_vcpus_sum(sh->iterations))
 		return "guest iterations";
 	if (!change)
 		return NULL;
@@ -358,16 +342,16 @@ static void run(struct timing *t, uint64_t max_transactions, uint64_t seconds, b
 		if (timespec_to_ns(timespec_elapsed(shown)) > 10 * NSEC_PER_SEC) {
 			clock_gettime(CLOCK_MONOTONIC, &shown);
 			fprintf(stderr, "%lu transactions, %lu guest iterations\n", t->transactions,
-				iterations());
+				mrl_vcpus_sum(sh->iterations));
 		}
 		if (!change) {
 			usleep(1000);
 			continue;
 		}
 		mrl_updater_set(&updater, t->transactions / 8 % 2, false);
-		before = iterations();
+		before = mrl_vcpus_sum(sh->iterations);
 		ns = transaction();
-		t->during += iterations() - before;
+		t->during += mrl_vcpus_sum(sh->iterations) - before;
 		t->transactions++;
 		t->sum += ns;
 		t->max = max(t->max, ns);
@@ -417,7 +401,7 @@ static void check_work(const struct timing *t, bool change, bool by_clock)
 		    change ? "some" : "0", t->transactions);
 	TEST_ASSERT(!what || (!by_clock && t->transactions < 4 * MIN_TRANSACTIONS),
 		    "%lu transactions, %lu iterations: wanted %s, got none", t->transactions,
-		    iterations(), what);
+		    mrl_vcpus_sum(sh->iterations), what);
 }
 
 static uint32_t parse_mode(const char *name)
@@ -441,7 +425,8 @@ static void print_result(const struct timing *t, const char *control, uint32_t s
 	printf("mrl-race control=%s modes=0x%x vcpus=%d seed=%u fep=%d transactions=%lu", control,
 	       sh->modes, mrl_vcpus.nr, seed, is_forced_emulation_enabled, t->transactions);
 	printf(" mean_us=%lu max_us=%lu iterations=%lu during_calls=%lu",
-	       t->transactions ? t->sum / t->transactions / 1000 : 0, t->max / 1000, iterations(),
+	       t->transactions ? t->sum / t->transactions / 1000 : 0, t->max / 1000,
+	       mrl_vcpus_sum(sh->iterations),
 	       t->during);
 	printf(" emulated=%lu forced=%lu updates=%lu", emulated, mrl_forced, updater.updates);
 	printf(" crossed_data=%lu crossed_code=%lu crossed_forced=%lu", crossings.data,

@@ -101,7 +101,6 @@ static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 {
 	static atomic_uint in_value;
 	struct kvm_run *run = vcpu->run;
-	struct ucall uc;
 	uint64_t page;
 
 	TEST_ASSERT(!r, "no-hole: KVM_RUN of vCPU %u: wanted 0, got errno %d", vcpu->id, errno);
@@ -123,9 +122,7 @@ static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 			return false;
 		}
 	}
-	r = get_ucall(vcpu, &uc);
-	TEST_ASSERT(r == UCALL_SYNC, "vCPU %u: wanted a sync, got exit reason %u (%s)", vcpu->id,
-		    run->exit_reason, exit_reason_str(run->exit_reason));
+	mrl_vcpu_expect_sync(vcpu);
 	return true;
 }
 

@@ -88,6 +88,38 @@ static inline void mrl_mem_alloc(uint32_t pages)
 		*(uint64_t *)MRL_HVA(i) = MRL_TAG(i);
 }
 
+/* Bytes of this process that are in transparent huge pages. */
+static inline uint64_t mrl_thp_bytes(void)
+{
+	FILE *f = fopen("/proc/self/smaps_rollup", "r");
+	char line[256];
+	long kbytes = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		sscanf(line, "AnonHugePages: %ld kB", &kbytes);
+	if (f)
+		fclose(f);
+	return kbytes * 1024;
+}
+
+/*
+ * As mrl_mem_alloc(), but in place of what is there, and in huge pages if @huge.  False
+ * if the host has none.
+ */
+static inline bool mrl_mem_realloc(uint32_t pages, bool huge)
+{
+	void *want = (void *)MRL_HVA_BASE, *mem;
+	uint32_t i;
+
+	mem = mmap(want, MRL_SIZE(pages), PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	TEST_ASSERT(mem == want, "mmap(): wanted %p, got %p", want, mem);
+	madvise(mem, MRL_SIZE(pages), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	for (i = 0; i < pages; i++)
+		*(uint64_t *)MRL_HVA(i) = MRL_TAG(i);
+	return !huge || mrl_thp_bytes() >= MRL_SIZE(pages);
+}
+
 static inline void mrl_mem_free(uint32_t pages)
 {
 	munmap((void *)MRL_HVA_BASE, MRL_SIZE(pages));

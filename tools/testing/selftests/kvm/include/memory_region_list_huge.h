@@ -20,9 +20,7 @@ static inline bool mrl_huge_alloc(uint64_t size, bool hugetlb)
 {
 	int flags = hugetlb ? MAP_HUGETLB | MAP_HUGE_2MB : 0;
 	void *mem, *want = (void *)MRL_HVA_BASE;
-	char line[256], nr[32];
-	long kbytes = 0;
-	FILE *f;
+	char nr[32];
 
 	snprintf(nr, sizeof(nr), "%lu", size / SZ_2M);
 	if (hugetlb && !mrl_setting_set(&mrl_nr_hugepages, nr))
@@ -33,15 +31,7 @@ static inline bool mrl_huge_alloc(uint64_t size, bool hugetlb)
 		    mem, errno);
 	madvise(mem, size, MADV_HUGEPAGE);
 	memset(mem, 0, size);
-	if (hugetlb)
-		return true;
-
-	f = fopen("/proc/self/smaps_rollup", "r");
-	while (f && fgets(line, sizeof(line), f))
-		sscanf(line, "AnonHugePages: %ld kB", &kbytes);
-	if (f)
-		fclose(f);
-	return kbytes * 1024ull >= size;
+	return hugetlb || mrl_thp_bytes() >= size;
 }
 
 static inline void mrl_huge_free(uint64_t size)

@@ -62,6 +62,42 @@ static inline void mrl_vcpus_go(void)
 	pthread_barrier_wait(&mrl_vcpus.go);
 }
 
+/* The sum of what each vCPU counts. */
+static inline uint64_t mrl_vcpus_sum(const uint64_t *counters)
+{
+	uint64_t sum = 0;
+	int i;
+
+	for (i = 0; i < mrl_vcpus.nr; i++)
+		sum += READ_ONCE(counters[i]);
+	return sum;
+}
+
+/* All other reasons for an exit have been dealt with. */
+static inline void mrl_vcpu_expect_sync(struct kvm_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	struct ucall uc;
+	int r = get_ucall(vcpu, &uc);
+
+	if (r == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT(r == UCALL_SYNC, "vCPU %u: wanted no exit, got reason %u (%s), suberror %u",
+		    vcpu->id, run->exit_reason, exit_reason_str(run->exit_reason),
+		    run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run->internal.suberror : 0);
+}
+
+/* *no-hole*: KVM_RUN does not fail, and no access exits to userspace. */
+static inline void mrl_vcpu_expect_no_hole(struct kvm_vcpu *vcpu, int r)
+{
+	struct kvm_run *run = vcpu->run;
+
+	TEST_ASSERT(!r, "no-hole: KVM_RUN of vCPU %u: wanted 0, got errno %d", vcpu->id, errno);
+	TEST_ASSERT(run->exit_reason != KVM_EXIT_MMIO,
+		    "no-hole: vCPU %u: wanted no exit, got MMIO %s at 0x%llx", vcpu->id,
+		    run->mmio.is_write ? "write" : "read", run->mmio.phys_addr);
+}
+
 /*
  * Nothing interrupts these guests.  But Bochs lets the host's interrupts make a vCPU exit
  * only if the guest takes some, and a vCPU that computes could not be kicked at all.

@@ -35,14 +35,10 @@
 #include <sys/syscall.h>
 
 #include "memory_region_list.h"
-#include "memory_region_list_nested.h"
+#include "memory_region_list_nested_slots.h"
 
 #define WINDOW_CALLS	12	/* between two stops */
 #define SAMPLES		4
-#define NR_IDS		8u
-#define TABLES_ID	10
-#define MEM_ID		20
-
 /* Memory that no guest uses. */
 #define NOISE_ID	40
 #define NOISE_GPA	(16ul << 30)
@@ -50,10 +46,6 @@
 
 /* A VM has its tables from then on, so that L2 gets on. */
 #define FIRST_CALLS	64
-
-/* Backings.  The first two of the tables are the same memory, at two addresses. */
-#define NR_TABLES	4u
-#define NR_TAG_BACKINGS	4u
 
 /* What is done to the slots between two stops of the vCPUs. */
 enum { SPLIT, LOGGED, SWITCH, REBACK, HOLE, NR_KINDS };
@@ -63,254 +55,17 @@ static const char *const kinds[NR_KINDS] = {
 	"other contents", "tables deleted",
 };
 
-static const uint32_t who_page[NR_TABLES] = { FIRST_WHO, FIRST_WHO, FIRST_WHO + 1, FIRST_WHO + 2 };
-static const uint32_t tag_page[NR_TAGS] = { TAG_SMALL, TAG_HUGE };
-
-/* What a layout is made from. */
-struct shape {
-	uint32_t tables, tag;		/* backings */
-	uint32_t table_flags, mem_flags;
-	uint32_t table_cuts, mem_cuts;
-	bool no_tables;
-};
-
-static struct kvm_vm *vm;
-static typeof(shared) *sh;
-static uint8_t *tables[NR_TABLES], *mem[NR_TAG_BACKINGS];
 static uint8_t *noise;
 static bool noise_stops;
-static struct mrl list;
-static struct mrl_layout layout;
-static struct shape now;
-static struct guest_random_state rng;
-static unsigned long results[2 * MRL_LAYOUT_MAX][NPAGES / 64], bitmap[NPAGES / 64];
-static uint64_t tag_words[NR_TAG_BACKINGS][NR_TAGS][NR_MAX];
-
-/*
- * Of each page, those of the tables last: what it held at the last stop, and its log.
- * Allocated, as the guest gets all that is static.
- */
-static uint8_t (*copy)[PAGE_SIZE];
-static bool reported[NPAGES + TABLE_PAGES];
-
 static struct {
-	uint64_t calls[NR_KINDS], rounds[NR_KINDS], during, reported, changed, tables, walked;
+	uint64_t calls[NR_KINDS], rounds[NR_KINDS], during, walked;
 	uint64_t nested_faults;
 } counted;
-
-static uint32_t below(uint32_t n)
-{
-	return guest_random_u32(&rng) % n;
-}
-
-static uint8_t *page_hva(uint32_t page)
-{
-	return page < NPAGES ? mem[0] + page * PAGE_SIZE :
-			       tables[0] + (page - NPAGES) * PAGE_SIZE;
-}
-
-static uint64_t rounds(void)
-{
-	uint64_t sum = 0;
-	int i;
-
-	for (i = 0; i < mrl_vcpus.nr; i++)
-		sum += READ_ONCE(sh->rounds[i]);
-	return sum;
-}
-
 static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 {
-	struct kvm_run *run = vcpu->run;
-	struct ucall uc;
-
-	TEST_ASSERT(!r, "no-hole: KVM_RUN of vCPU %u: wanted 0, got errno %d", vcpu->id, errno);
-	TEST_ASSERT(run->exit_reason != KVM_EXIT_MMIO,
-		    "no-hole: vCPU %u: wanted no exit, got MMIO %s at 0x%llx", vcpu->id,
-		    run->mmio.is_write ? "write" : "read", run->mmio.phys_addr);
-	r = get_ucall(vcpu, &uc);
-	if (r == UCALL_ABORT)
-		REPORT_GUEST_ASSERT(uc);
-	TEST_ASSERT(r == UCALL_SYNC, "vCPU %u: wanted no exit, got reason %u (%s), suberror %u",
-		    vcpu->id, run->exit_reason, exit_reason_str(run->exit_reason),
-		    run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run->internal.suberror : 0);
+	mrl_vcpu_expect_no_hole(vcpu, r);
+	mrl_vcpu_expect_sync(vcpu);
 	return true;
-}
-
-/* The backing of the page of TABLES or MEM, as an address at which the area would start. */
-static uint8_t *backing_of(const struct shape *s, bool of_tables, uint32_t page)
-{
-	if (of_tables)
-		return tables[s->tables];
-	return page == TAG_SMALL || page == TAG_HUGE ? mem[s->tag] : mem[0];
-}
-
-static void add_area(struct mrl_layout *next, const struct shape *s, bool of_tables)
-{
-	uint32_t nr = of_tables ? TABLE_PAGES : NPAGES, first = 0, page, n = 0;
-	uint32_t cuts = of_tables ? s->table_cuts : s->mem_cuts;
-	uint32_t turn = cuts ? below(NR_IDS) : 0;
-	bool cut[NPAGES] = {};
-
-	while (cuts--)
-		cut[1 + below(nr - 1)] = true;
-	for (page = 1; page <= nr; page++) {
-		uint8_t *hva = backing_of(s, of_tables, first);
-
-		if (page < nr && !cut[page] && backing_of(s, of_tables, page) == hva)
-			continue;
-		mrl_layout_add(next, (of_tables ? TABLES_ID : MEM_ID) + (n++ + turn) % NR_IDS,
-			       of_tables ? s->table_flags : s->mem_flags,
-			       (of_tables ? TABLES_GPA : MEM_GPA) + first * PAGE_SIZE,
-			       (page - first) * PAGE_SIZE, hva + first * PAGE_SIZE);
-		first = page;
-	}
-}
-
-static void make_layout(struct mrl_layout *next, const struct shape *s)
-{
-	*next = (struct mrl_layout) {};
-	if (!s->no_tables)
-		add_area(next, s, true);
-	add_area(next, s, false);
-}
-
-static bool logs(const struct mrl_slot *s)
-{
-	return s && s->flags & KVM_MEM_LOG_DIRTY_PAGES;
-}
-
-static void note_bits(const struct mrl_slot *s, const unsigned long *bits)
-{
-	uint32_t i, first = s->gpa < TABLES_GPA ? (s->gpa - MEM_GPA) / PAGE_SIZE :
-						  NPAGES + (s->gpa - TABLES_GPA) / PAGE_SIZE;
-
-	for (i = 0; i < s->size / PAGE_SIZE; i++)
-		reported[first + i] |= test_bit(i, bits);
-}
-
-static void harvest(void)
-{
-	uint32_t i;
-
-	for (i = 0; i < layout.nr; i++) {
-		if (!logs(&layout.slots[i]))
-			continue;
-		kvm_vm_get_dirty_log(vm, layout.slots[i].id, bitmap);
-		note_bits(&layout.slots[i], bitmap);
-	}
-}
-
-static void apply(const struct mrl_layout *next)
-{
-	const struct mrl_slot *old;
-	mrl_entry *e;
-	uint32_t i;
-
-	mrl_reset(&list);
-	mrl_add_change(&list, &layout, next, below(2));
-	for (i = 0; i < list.list->nent; i++) {
-		e = &list.list->entries[i];
-		old = mrl_layout_find(&layout, e->slot);
-		if (logs(old))
-			mrl_result(e, results[i], align_up(old->size / PAGE_SIZE, 64) / 8);
-	}
-	mrl_apply(vm, &list);
-	for (i = 0; i < list.list->nent; i++) {
-		e = &list.list->entries[i];
-		old = mrl_layout_find(&layout, e->slot);
-		if (logs(old))
-			note_bits(old, results[i]);
-	}
-}
-
-static uint64_t *tag_word(uint32_t b, uint32_t tag)
-{
-	return (uint64_t *)(mem[b] + tag_page[tag] * PAGE_SIZE);
-}
-
-/* A backing that is gone keeps what it held at return. */
-static void follow_tag(uint32_t b, bool check)
-{
-	uint32_t tag, i;
-
-	for (tag = 0; tag < NR_TAGS; tag++) {
-		for (i = 0; i < NR_MAX; i++) {
-			uint64_t *old = &tag_words[b][tag][i], got;
-
-			got = READ_ONCE(tag_word(b, tag)[1 + i]);
-			TEST_ASSERT(!check || got == *old,
-				    "no-stale-mapping: replaced page %u, after return: wanted 0x%lx, got 0x%lx",
-				    tag_page[tag], *old, got);
-			*old = got;
-		}
-	}
-}
-
-static void stamp(const struct shape *next)
-{
-	uint64_t n;
-	uint32_t i;
-
-	if (next->tag != now.tag) {
-		follow_tag(next->tag, true);
-		n = sh->tag.before + 1;
-		WRITE_ONCE(sh->tag.before, n);
-		for (i = 0; i < NR_TAGS; i++)
-			WRITE_ONCE(*tag_word(next->tag, i), n);
-	}
-	if (who_page[next->tables] != who_page[now.tables]) {
-		n = sh->who.before + 1;
-		WRITE_ONCE(sh->who.before, n);
-		WRITE_ONCE(*(uint64_t *)page_hva(who_page[next->tables]), n);
-	}
-}
-
-static void transaction(struct shape next)
-{
-	struct mrl_layout to;
-
-	make_layout(&to, &next);
-	stamp(&next);
-	apply(&to);
-	if (next.tag != now.tag)
-		follow_tag(now.tag, false);
-	WRITE_ONCE(sh->tag.after, sh->tag.before);
-	WRITE_ONCE(sh->who.after, sh->who.before);
-	layout = to;
-	now = next;
-}
-
-/* Forget what was reported, take what pages hold as the start. */
-static void forget(void)
-{
-	uint32_t page;
-
-	for (page = 0; page < NPAGES + TABLE_PAGES; page++)
-		memcpy(copy[page], page_hva(page), PAGE_SIZE);
-	memset(reported, 0, sizeof(reported));
-}
-
-/* The vCPUs are parked.  Returns how many pages of the tables changed. */
-static uint32_t check_log(void)
-{
-	uint32_t page, changed_tables = 0;
-	bool changed;
-
-	harvest();
-	for (page = 0; page < NPAGES + TABLE_PAGES; page++) {
-		changed = memcmp(copy[page], page_hva(page), PAGE_SIZE);
-		TEST_ASSERT(reported[page] || !changed,
-			    "never-lost: page %u of %s changed: wanted a bit, got none",
-			    page < NPAGES ? page : page - NPAGES,
-			    page < NPAGES ? "L2's memory" : "nested page tables");
-		counted.reported += reported[page];
-		counted.changed += changed;
-		changed_tables += changed && page >= NPAGES;
-	}
-	counted.tables += changed_tables;
-	forget();
-	return changed_tables;
 }
 
 static void fill_tables(uint32_t b)
@@ -442,13 +197,13 @@ static void run_window(int kind)
 	sh->no_tables = kind == HOLE;
 	forget();
 	mrl_vcpus_go();
-	before = rounds();
+	before = mrl_vcpus_sum(sh->rounds);
 	for (i = 0; i < WINDOW_CALLS; i++) {
-		uint64_t during = rounds();
+		uint64_t during = mrl_vcpus_sum(sh->rounds);
 
 		next = next_shape(kind, i);
 		transaction(next);
-		counted.during += rounds() - during;
+		counted.during += mrl_vcpus_sum(sh->rounds) - during;
 		if (now.no_tables && !below(4))
 			wait_for(sh->nested_faults, "nested page faults");
 		if (!now.no_tables && !below(4))
@@ -457,7 +212,7 @@ static void run_window(int kind)
 			harvest();
 	}
 	counted.calls[kind] += WINDOW_CALLS;
-	counted.rounds[kind] += rounds() - before;
+	counted.rounds[kind] += mrl_vcpus_sum(sh->rounds) - before;
 	mrl_vcpus_park();
 	if (kind == LOGGED)
 		check_log();
@@ -604,7 +359,7 @@ static uint64_t first_entry(bool holes)
 		next.no_tables = holes && !now.no_tables && calls < FIRST_CALLS;
 		transaction(next);
 		calls++;
-	} while (!rounds());
+	} while (!mrl_vcpus_sum(sh->rounds));
 	mrl_vcpus_park();
 	destroy_vm();
 	return calls;
@@ -668,7 +423,7 @@ static void print_result(uint64_t vms, uint64_t first_calls, uint32_t seed)
 	printf("during calls: %lu rounds of L2; without tables: %lu nested page faults\n",
 	       counted.during, counted.nested_faults);
 	printf("logs: %lu pages reported, %lu had changed; page tables: %lu, by walks alone %lu\n",
-	       counted.reported, counted.changed, counted.tables, counted.walked);
+	       logged.reported, logged.changed, logged.tables, counted.walked);
 	printf("first entry of L2: %lu VMs, %lu calls meanwhile; seed %u\n", vms, first_calls,
 	       seed);
 }
@@ -681,7 +436,7 @@ static void check_work(void)
 		TEST_ASSERT(counted.rounds[i], "%s: wanted rounds of L2, got 0", kinds[i]);
 	TEST_ASSERT(counted.during, "no-pause: wanted rounds of L2 during calls, got 0");
 	TEST_ASSERT(counted.nested_faults, "without tables: wanted nested page faults, got 0");
-	TEST_ASSERT(counted.changed, "logs: wanted pages that changed, got 0");
+	TEST_ASSERT(logged.changed, "logs: wanted pages that changed, got 0");
 }
 
 int main(int argc, char *argv[])

@@ -22,24 +22,15 @@
 #include <unistd.h>
 
 #include "memory_region_list_smm.h"
+#include "memory_region_list_table.h"
 
 #define SMM_PAGES	(2 * MRL_WIN_PAGES)	/* Of the host, behind the slots of SMM. */
 #define NORMAL_PAGE	SMM_PAGES		/* The first one of the others. */
 #define ALWAYS_PAGES	16			/* Have a slot in all layouts. */
 #define NR_CALLS	400
 #define TIMEOUT		150
-#define MAX_PIECES	4
-#define FIRST_ID	2
 
-/* Page @hva of the host's memory is behind page @first, and so on. */
-struct piece {
-	uint32_t first, end, hva, id;
-};
-
-static const struct layout {
-	const char *what;
-	struct piece piece[MAX_PIECES];
-} layouts[] = {
+static const struct mrl_table layouts[] = {
 	{ "one slot", { { 0, 64, 0, 0 } } },
 	{ "other memory", { { 0, 64, 64, 0 } } },
 	{ "two slots", { { 0, 32, 0, 1 }, { 32, 64, 32, 0 } } },
@@ -58,34 +49,13 @@ static struct {
 	uint64_t calls, exact, holes;
 } counted;
 
-static const struct piece *piece_of(const struct layout *l, uint32_t page)
-{
-	const struct piece *p;
-
-	for (p = l->piece; p < l->piece + MAX_PIECES; p++) {
-		if (page >= p->first && page < p->end)
-			return p;
-	}
-	return NULL;
-}
-
-static void to_mrl(const struct layout *l, struct mrl_layout *to)
-{
-	const struct piece *p;
-
-	to->nr = 0;
-	for (p = l->piece; p->end; p++)
-		mrl_layout_add(to, FIRST_ID + p->id, 0, MRL_GPA(p->first),
-			       MRL_SIZE(p->end - p->first), (void *)MRL_HVA(p->hva));
-}
-
-static void change_smm(struct kvm_vm *vm, struct mrl *list, const struct layout *to)
+static void change_smm(struct kvm_vm *vm, struct mrl *list, const struct mrl_table *to)
 {
 	struct mrl_layout before = {}, after;
 
 	if (counted.calls)
-		to_mrl(&layouts[layout_now], &before);
-	to_mrl(to, &after);
+		mrl_table_layout(&layouts[layout_now], &before);
+	mrl_table_layout(to, &after);
 	mrl_reset(list);
 	list->list->as_id = 1;
 	mrl_add_change(list, &before, &after, counted.calls % 2);
@@ -99,13 +69,13 @@ static void change_smm(struct kvm_vm *vm, struct mrl *list, const struct layout 
 static void change_normal(struct kvm_vm *vm, struct mrl *list, bool split)
 {
 	mrl_reset(list);
-	mrl_set(list, FIRST_ID, 0, MRL_GPA(0), MRL_SIZE(split ? 20 : MRL_WIN_PAGES),
+	mrl_set(list, MRL_TABLE_FIRST_ID, 0, MRL_GPA(0), MRL_SIZE(split ? 20 : MRL_WIN_PAGES),
 		(void *)MRL_HVA(NORMAL_PAGE));
 	if (split)
-		mrl_set(list, FIRST_ID + 1, 0, MRL_GPA(20), MRL_SIZE(MRL_WIN_PAGES - 20),
+		mrl_set(list, MRL_TABLE_FIRST_ID + 1, 0, MRL_GPA(20), MRL_SIZE(MRL_WIN_PAGES - 20),
 			(void *)MRL_HVA(NORMAL_PAGE + 20));
 	else if (counted.calls > 1)
-		mrl_delete(list, FIRST_ID + 1);
+		mrl_delete(list, MRL_TABLE_FIRST_ID + 1);
 	mrl_apply(vm, list);
 }
 
@@ -120,7 +90,7 @@ static void wait_for(atomic_uint *count)
 static void *change_layouts(void *arg)
 {
 	struct guest_random_state rng = new_guest_random_state(1);
-	struct mrl list = mrl_alloc(2 * MAX_PIECES);
+	struct mrl list = mrl_alloc(2 * MRL_TABLE_PIECES);
 	struct kvm_vm *vm = arg;
 
 	while (counted.calls < NR_CALLS) {
@@ -174,8 +144,8 @@ static void *make_notifiers(void *arg)
 static void access_from_smm(struct mrl_guest *g, uint8_t *handler, uint32_t page)
 {
 	uint32_t before = version, want, got, wrote;
-	const struct layout *l = &layouts[layout_now];
-	const struct piece *p = piece_of(l, page);
+	const struct mrl_table *l = &layouts[layout_now];
+	const struct mrl_piece *p = mrl_table_find(l, page);
 	uint32_t *copy = NULL;
 	int exits;
 
@@ -233,7 +203,7 @@ static void start(pthread_t *thread, void *(*run)(void *), struct kvm_vm *vm)
 int main(int argc, char *argv[])
 {
 	struct guest_random_state rng = new_guest_random_state(3);
-	struct mrl list = mrl_alloc(MAX_PIECES);
+	struct mrl list = mrl_alloc(MRL_TABLE_PIECES);
 	pthread_t changer, notifier;
 	struct mrl_guest g;
 	uint8_t *handler;

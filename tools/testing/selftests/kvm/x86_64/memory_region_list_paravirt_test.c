@@ -77,22 +77,13 @@ static uint32_t below(uint32_t n)
 static bool handle_exit(struct kvm_vcpu *vcpu, int r)
 {
 	struct kvm_run *run = vcpu->run;
-	struct ucall uc;
 
-	TEST_ASSERT(!r, "no-hole: KVM_RUN of vCPU %u: wanted 0, got errno %d", vcpu->id, errno);
-	TEST_ASSERT(run->exit_reason != KVM_EXIT_MMIO,
-		    "no-hole: vCPU %u: wanted no exit, got MMIO %s at 0x%llx", vcpu->id,
-		    run->mmio.is_write ? "write" : "read", run->mmio.phys_addr);
+	mrl_vcpu_expect_no_hole(vcpu, r);
 	if (run->exit_reason == KVM_EXIT_IO && run->io.port == MRL_IO_PORT) {
 		vcpu_ioctl(vcpu, KVM_KVMCLOCK_CTRL, NULL);
 		return false;
 	}
-	r = get_ucall(vcpu, &uc);
-	if (r == UCALL_ABORT)
-		REPORT_GUEST_ASSERT(uc);
-	TEST_ASSERT(r == UCALL_SYNC, "vCPU %u: wanted no exit, got reason %u (%s), suberror %u",
-		    vcpu->id, run->exit_reason, exit_reason_str(run->exit_reason),
-		    run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run->internal.suberror : 0);
+	mrl_vcpu_expect_sync(vcpu);
 	return true;
 }
 
