@@ -262,7 +262,8 @@ static inline void l1_setup(struct svm_test_data *svm, uint32_t me)
 	vmcb->save.rflags = 2;
 }
 
-static inline void l1_run_l2(struct svm_test_data *svm, struct l2_regs *regs, uint32_t me)
+/* Returns whether L2 has left by itself, i.e. not in the middle of using a page. */
+static inline bool l1_run_l2(struct svm_test_data *svm, struct l2_regs *regs, uint32_t me)
 {
 	struct vmcb_control_area *control = &svm->vmcb->control;
 
@@ -270,12 +271,13 @@ static inline void l1_run_l2(struct svm_test_data *svm, struct l2_regs *regs, ui
 	WRITE_ONCE(shared.entries[me], shared.entries[me] + 1);
 	if (control->exit_code == SVM_EXIT_NPF && READ_ONCE(shared.no_tables)) {
 		WRITE_ONCE(shared.nested_faults[me], shared.nested_faults[me] + 1);
-		return;
+		return false;
 	}
 	__GUEST_ASSERT(control->exit_code == SVM_EXIT_VMMCALL,
 		       "no-hole: L2 of vCPU %u: wanted VMMCALL, got exit 0x%x, info 0x%lx, 0x%lx",
 		       me, control->exit_code, control->exit_info_1, control->exit_info_2);
 	svm->vmcb->save.rip += 3;
+	return true;
 }
 
 static void l1_main(uint32_t me, uint32_t nr)
@@ -283,6 +285,7 @@ static void l1_main(uint32_t me, uint32_t nr)
 	struct svm_test_data *svm = shared.svm[me];
 	uint32_t park = 0, command, x = 2463534242u + me;
 	struct l2_regs regs = { .rdi = me };
+	bool between_rounds = true;
 
 	l1_setup(svm, me);
 	for (;;) {
@@ -294,10 +297,10 @@ static void l1_main(uint32_t me, uint32_t nr)
 		command = READ_ONCE(shared.command);
 		l1_command(command);
 		if (!command || command & TOUCH_L2)
-			l1_run_l2(svm, &regs, me);
+			between_rounds = l1_run_l2(svm, &regs, me);
 		if (command)
 			GUEST_SYNC(0);
-		else if (park)
+		else if (park && between_rounds)
 			l1_round(&x, me, nr);
 	}
 }
