@@ -74,7 +74,7 @@ struct kvm_memslot_list {
 	bool moves_ends;
 	/* The final layout is active, the old slots are unreachable. */
 	bool published;
-	/* Page faults on what is zapped are held off until the publication. */
+	/* Page faults on what is zapped are held off, until the publication at most. */
 	bool gated;
 
 	u64 start_ns;
@@ -124,6 +124,7 @@ void kvm_move_memslot_boundaries(struct kvm_memslot_list *list);
 
 /* memslot_zap.c */
 void kvm_zap_replaced_memslots(struct kvm_memslot_list *list);
+void kvm_ungate_runs(struct kvm_memslot_list *list);
 void kvm_zap_final(struct kvm_memslot_list *list);
 
 /* memslot_dirty.c */

@@ -163,6 +163,25 @@ static void kvm_update_inactive_memslots(struct kvm_memslot_list *list)
 }
 
 /*
+ * MMU notifiers must end in the memslots in which they began.  Whoever keeps them
+ * busy delays the call, but not the vCPUs.
+ */
+static void kvm_wait_for_notifiers(struct kvm_memslot_list *list)
+{
+	struct kvm *kvm = list->kvm;
+
+	lockdep_assert_held(&kvm->mn_invalidate_lock);
+
+	if (!kvm->mn_active_invalidate_count)
+		return;
+
+	KVM_MMU_LOCK(kvm);
+	kvm_ungate_runs(list);
+	KVM_MMU_UNLOCK(kvm);
+	kvm_wait_for_idle_mmu_notifier(kvm);
+}
+
+/*
  * The point of no return.  mn_invalidate_lock is taken outside of mmu_lock:
  * waiting for notifiers inside would mean to drop mmu_lock, and to zap again.
  */
@@ -178,7 +197,7 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 	kvm_mark_memslots_updating(kvm, new, as_id);
 
 	spin_lock(&kvm->mn_invalidate_lock);
-	kvm_wait_for_idle_mmu_notifier(kvm);
+	kvm_wait_for_notifiers(list);
 	KVM_MMU_LOCK(kvm);
 
 	kvm_zap_final(list);
@@ -193,8 +212,7 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 	rcu_assign_pointer(kvm->memslots[as_id], new);
 	kvm_prove_publication(list);
 
-	if (list->gated)
-		kvm_mmu_invalidate_end(kvm);
+	kvm_ungate_runs(list);
 	KVM_MMU_UNLOCK(kvm);
 	spin_unlock(&kvm->mn_invalidate_lock);
 

@@ -11,9 +11,11 @@
  * kvm_zap_replaced_memslots() makes it cheap.  It does the bulk of the work in
  * sections that yield, first without disturbing anybody, then once more with page
  * faults on the affected gfns held off by mmu_invalidate_in_progress, so that
- * little can have come back.  This gate is up until the publication, i.e. also while
- * that waits for MMU notifiers that have begun, but it must not be up across a grace
- * period: loops that retry inside of SRCU read-side sections would never let it end.
+ * little can have come back.  This gate is up until the publication, unless that has
+ * to wait for MMU notifiers: they are those of the whole address space, and can go on
+ * for long.  What comes back without the gate has taken a page fault each, which is
+ * more than to zap it again.  Least of all the gate may be up across a grace period:
+ * loops that retry inside of SRCU read-side sections would never let it end.
  *
  * mmu_lock is taken here by kvm_zap_replaced_memslots(), and held by the caller
  * of kvm_zap_final().
@@ -25,6 +27,14 @@
 #include "kvm_mm.h"
 #include "memslot_list.h"
 
+#ifdef KVM_HAVE_MMU_RWLOCK
+#define KVM_MMU_LOCK_NEEDBREAK(kvm)	rwlock_needbreak(&(kvm)->mmu_lock)
+#define KVM_MMU_ASSERT_LOCKED(kvm)	lockdep_assert_held_write(&(kvm)->mmu_lock)
+#else
+#define KVM_MMU_LOCK_NEEDBREAK(kvm)	spin_needbreak(&(kvm)->mmu_lock)
+#define KVM_MMU_ASSERT_LOCKED(kvm)	lockdep_assert_held(&(kvm)->mmu_lock)
+#endif
+
 /* The largest range that one mapping, other than of an old layout, covers. */
 #define KVM_MAX_MAPPING_PAGES	(PUD_SIZE >> PAGE_SHIFT)
 
@@ -35,7 +45,7 @@
 static bool kvm_zap_yield(struct kvm *kvm, bool flush)
 	__must_hold(&kvm->mmu_lock)
 {
-	if (!need_resched())
+	if (!need_resched() && !KVM_MMU_LOCK_NEEDBREAK(kvm))
 		return flush;
 
 	if (flush)
@@ -50,6 +60,8 @@ static bool kvm_zap_runs(struct kvm_memslot_list *list, bool may_yield)
 {
 	struct kvm_plan_run run;
 	bool flush = false;
+
+	KVM_MMU_ASSERT_LOCKED(list->kvm);
 
 	kvm_for_each_plan_run(run, &list->plan) {
 		if (!kvm_run_zapped(&run))
@@ -77,6 +89,8 @@ static void kvm_gate_runs(struct kvm_memslot_list *list)
 	struct kvm_plan_run run;
 	gfn_t start, end;
 
+	KVM_MMU_ASSERT_LOCKED(list->kvm);
+
 	kvm_mmu_invalidate_begin(list->kvm);
 	list->gated = true;
 
@@ -96,6 +110,16 @@ static void kvm_gate_runs(struct kvm_memslot_list *list)
 		end = min(end, run.old->gfn + run.old->npages);
 		kvm_mmu_invalidate_range_add(list->kvm, start, end);
 	}
+}
+
+/* Page faults that were held off are retried, and find what is active by then. */
+void kvm_ungate_runs(struct kvm_memslot_list *list)
+{
+	KVM_MMU_ASSERT_LOCKED(list->kvm);
+
+	if (list->gated)
+		kvm_mmu_invalidate_end(list->kvm);
+	list->gated = false;
 }
 
 void kvm_zap_replaced_memslots(struct kvm_memslot_list *list)
@@ -159,6 +183,8 @@ void kvm_zap_final(struct kvm_memslot_list *list)
 	u64 before = list->stats.zapped_pages;
 	bool flush, reclaimed;
 
+	KVM_MMU_ASSERT_LOCKED(list->kvm);
+
 	flush = kvm_zap_runs(list, false);
 	if (list->zaps_shadow)
 		kvm_arch_zap_shadow_pages(list->kvm, false, &list->stats.zapped_pages);
@@ -175,7 +201,7 @@ void kvm_zap_final(struct kvm_memslot_list *list)
 	/*
 	 * Not after the publication either, an MMU notifier would no longer find
 	 * the pages that go, and their new owner may have written them by then.
-	 * Slow, but the gate has kept all but a few faults from making it necessary.
+	 * Slow, but needed only if something came back in spite of the gate.
 	 */
 	if (reclaimed)
 		kvm_arch_guest_memory_reclaimed(list->kvm);
