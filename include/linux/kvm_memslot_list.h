@@ -71,12 +71,19 @@ bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
 /*
  * Let @new go on to use the metadata of @old, a memslot that is replaced, for the pages
  * that they have in common.  For all others, which are in no memslot or are zapped, the
- * metadata has to be as if it were new.  @gone pages are zapped in all.  Called under
- * slots_arch_lock, for each such @old in turn, kvm_arch_free_memslot() undoes it.  Return
- * false if metadata of @old can't be used, or not together with what is used already.
+ * metadata has to be as if it were new.  Called under slots_arch_lock, for each such
+ * @old in turn, kvm_arch_free_memslot() undoes it.  Return false if metadata of @old can't
+ * be used, or not together with what is used already.
  */
 bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
-			    const struct kvm_memory_slot *old, u64 gone);
+			    const struct kvm_memory_slot *old);
+
+/*
+ * Ahead of that, also under slots_arch_lock: @old is one of those that are replaced, and
+ * then, for each part of these, @npages of @old go, or get another address.
+ */
+void kvm_arch_count_metadata_users(const struct kvm_memory_slot *old);
+void kvm_arch_memslot_pages_go(const struct kvm_memory_slot *old, unsigned long npages);
 
 /*
  * The ends of a memslot that shares its metadata with others are ends in the new

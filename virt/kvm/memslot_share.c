@@ -10,7 +10,8 @@
  * the architecture is able to share it: the old slots must have the same, and it must
  * cover the new slot.  Then nothing has to be zapped because metadata goes
  * (*kept-mappings*).  Pages that come from nowhere find empty entries, as what was
- * zapped has left none behind.
+ * zapped has left none behind.  So that little memslots don't hold on to much metadata,
+ * the architecture may refuse: it is told what goes, before it is asked.
  *
  * Only where a piece ended that went without a successor, huge pages may remain
  * disallowed, as long as the metadata lives.
@@ -57,8 +58,7 @@ static void kvm_share_arch_memslot(struct kvm_memslot_list *list,
 		return;
 
 	change->new_shares = kvm_arch_share_memslot(list->kvm, change->new,
-						    kvm_run_old_slot(list, run),
-						    list->nr_zapped);
+						    kvm_run_old_slot(list, run));
 	if (!change->new_shares) {
 		/* Nor together with what it has got from others. */
 		kvm_arch_free_memslot(list->kvm, change->new);
@@ -68,11 +68,29 @@ static void kvm_share_arch_memslot(struct kvm_memslot_list *list,
 	}
 }
 
+/* Before any is shared: several old slots may have metadata in common. */
+static void kvm_count_staying_pages(struct kvm_memslot_list *list)
+{
+	struct kvm_plan_run run;
+	u32 i;
+
+	for (i = 0; i < list->plan.nr_old; i++)
+		kvm_arch_count_metadata_users(list->changes[list->plan.old[i].index].old);
+
+	kvm_for_each_plan_run(run, &list->plan) {
+		if (run.old && !kvm_run_may_share(&run))
+			kvm_arch_memslot_pages_go(kvm_run_old_slot(list, &run),
+						  run.end - run.start);
+	}
+}
+
 void kvm_share_arch_memslots(struct kvm_memslot_list *list)
 {
 	struct kvm_plan_run run;
 
 	lockdep_assert_held(&list->kvm->slots_arch_lock);
+
+	kvm_count_staying_pages(list);
 
 	/*
 	 * If everything that is accounted is zapped anyway, to share with pieces

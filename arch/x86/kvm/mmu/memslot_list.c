@@ -12,7 +12,9 @@
  * that is split leaves its arrays to the pieces, and a memslot that is merged from
  * such pieces gets them back: an entry stays where it is, whatever memslot its gfn
  * belongs to, and nothing has to be zapped, moved or counted anew.  What changes are
- * the ends of memslots, across which there are no huge pages.  Entries of pages that are
+ * the ends of memslots, across which there are no huge pages.  Arrays are left alone
+ * if less than half of their pages stay: pieces don't hold on to more than twice of what
+ * they need.  Entries of pages that are
  * in no piece are empty, but for the flags of ends, because a page goes only after all
  * that refers to it.
  *
@@ -146,7 +148,7 @@ bool kvm_arch_zap_straddling_mapping(struct kvm *kvm,
 }
 
 static bool kvm_memslot_fits_arrays(struct kvm *kvm, const struct kvm_memory_slot *new,
-				    const struct kvm_memory_slot *old, u64 gone)
+				    const struct kvm_memory_slot *old)
 {
 	const struct kvm_memslot_arrays *arrays = old->arch.arrays;
 
@@ -158,14 +160,26 @@ static bool kvm_memslot_fits_arrays(struct kvm *kvm, const struct kvm_memory_slo
 	    kvm_external_write_tracking_enabled(kvm))
 		return false;
 
-	/* Don't split further what holds on to more than twice of what it needs. */
+	/* Don't let pieces hold on to more than twice of what they need. */
 	return new->base_gfn >= arrays->base_gfn &&
 	       new->base_gfn + new->npages <= arrays->base_gfn + arrays->npages &&
-	       atomic_long_read(&arrays->pages_in_use) >= gone + arrays->npages / 2;
+	       arrays->pages_staying >= arrays->npages / 2;
+}
+
+void kvm_arch_count_metadata_users(const struct kvm_memory_slot *old)
+{
+	struct kvm_memslot_arrays *arrays = old->arch.arrays;
+
+	arrays->pages_staying = atomic_long_read(&arrays->pages_in_use);
+}
+
+void kvm_arch_memslot_pages_go(const struct kvm_memory_slot *old, unsigned long npages)
+{
+	old->arch.arrays->pages_staying -= npages;
 }
 
 bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
-			    const struct kvm_memory_slot *old, u64 gone)
+			    const struct kvm_memory_slot *old)
 {
 	struct kvm_memslot_arrays *arrays = old->arch.arrays;
 	int level;
@@ -175,7 +189,7 @@ bool kvm_arch_share_memslot(struct kvm *kvm, struct kvm_memory_slot *new,
 	if (new->arch.arrays)
 		return new->arch.arrays == arrays;
 
-	if (!kvm_memslot_fits_arrays(kvm, new, old, gone))
+	if (!kvm_memslot_fits_arrays(kvm, new, old))
 		return false;
 
 	refcount_inc(&arrays->users);
