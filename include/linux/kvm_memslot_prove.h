@@ -41,10 +41,11 @@ void kvm_memslot_delay(enum kvm_memslot_delay place);
 
 /*
  * What the architecture checks, under slots_lock, and mmu_lock held for writing:
- * nothing in [@start, @end) is mapped by what kvm_arch_zap_memslot_range() zaps;
+ * nothing in [@start, @end), a part of @old, is mapped, or refers to @old;
  * all that is mapped, and all that refers to memslots, agrees with the active ones.
  */
-void kvm_arch_prove_unmapped(struct kvm *kvm, int as_id, gfn_t start, gfn_t end);
+void kvm_arch_prove_unmapped(struct kvm *kvm, const struct kvm_memory_slot *old,
+			     gfn_t start, gfn_t end);
 void kvm_arch_prove_mmu(struct kvm *kvm);
 #else
 static inline void kvm_memslot_delay(enum kvm_memslot_delay place)

@@ -167,7 +167,7 @@ void kvm_prove_publication(struct kvm_memslot_list *list)
 
 	kvm_for_each_plan_run(run, &list->plan) {
 		if (kvm_run_zapped(&run))
-			kvm_arch_prove_unmapped(list->kvm, list->head.as_id,
+			kvm_arch_prove_unmapped(list->kvm, kvm_run_old_slot(list, &run),
 						run.start, run.end);
 	}
 	kvm_arch_prove_mmu(list->kvm);

@@ -8,7 +8,8 @@
  * SPTE of the shadow MMU must be in the rmap of the memslot that is active for its
  * gfn, and each shadow page that is accounted must count in that memslot.  If in
  * addition the sum of the metadata of all memslots is the number of what was visited,
- * there is nothing in the metadata that isn't in the page tables.
+ * there is nothing in the metadata that isn't in the page tables.  And what goes leaves
+ * nothing behind in metadata that others may go on to use.
  *
  * Memslots that are pieces of one have metadata in common if they lie within a huge
  * page.  It is counted once.
@@ -26,8 +27,9 @@
 #include "tdp_iter.h"
 #include "tdp_mmu.h"
 
-/* Sums are left out if there is a larger memslot, mmu_lock would be held too long. */
+/* Sums are left out if there is more, mmu_lock would be held too long. */
 #define KVM_PROVE_MAX_PAGES	BIT(20)
+#define KVM_PROVE_MAX_MEMSLOTS	BIT(10)
 
 struct kvm_prove_sums {
 	u64 leafs;
@@ -62,12 +64,37 @@ static struct kvm_memory_slot *kvm_prove_leaf(struct kvm *kvm, int as_id, gfn_t 
 		return NULL;
 
 	WARN_ON_ONCE(gfn + KVM_PAGES_PER_HPAGE(level) > slot->base_gfn + slot->npages);
+	WARN_ON_ONCE(slot->flags & KVM_MEM_READONLY && is_writable_pte(spte));
 	kvm_prove_pfn(slot, gfn, spte);
 	return slot;
 }
 
+/* What pages that come here later have to find, if the metadata goes on to be used. */
+static void kvm_prove_unreferred(struct kvm *kvm, const struct kvm_memory_slot *old,
+				 gfn_t start, gfn_t end)
+{
+	gfn_t gfn;
+	int level;
+
+	if (!old->arch.rmap[0] || end - start > KVM_PROVE_MAX_PAGES)
+		return;
+
+	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		for (gfn = start; gfn < end;
+		     gfn = gfn_round_for_level(gfn, level) + KVM_PAGES_PER_HPAGE(level))
+			WARN_ON_ONCE(pte_list_count(kvm_prove_rmap(gfn, level, old)));
+	}
+
+	/* Others count here, too, and may have left something behind. */
+	if (!old->arch.gfn_write_track || kvm_external_write_tracking_enabled(kvm))
+		return;
+
+	for (gfn = start; gfn < end; gfn++)
+		WARN_ON_ONCE(old->arch.gfn_write_track[gfn - old->base_gfn]);
+}
+
 #ifdef CONFIG_X86_64
-void kvm_arch_prove_unmapped(struct kvm *kvm, int as_id, gfn_t start, gfn_t end)
+static void kvm_prove_unmapped(struct kvm *kvm, int as_id, gfn_t start, gfn_t end)
 {
 	struct kvm_mmu_page *root;
 	struct tdp_iter iter;
@@ -106,7 +133,7 @@ static void kvm_prove_tdp_mmu(struct kvm *kvm)
 	rcu_read_unlock();
 }
 #else
-void kvm_arch_prove_unmapped(struct kvm *kvm, int as_id, gfn_t start, gfn_t end)
+static void kvm_prove_unmapped(struct kvm *kvm, int as_id, gfn_t start, gfn_t end)
 {
 }
 
@@ -114,6 +141,13 @@ static void kvm_prove_tdp_mmu(struct kvm *kvm)
 {
 }
 #endif
+
+void kvm_arch_prove_unmapped(struct kvm *kvm, const struct kvm_memory_slot *old,
+			     gfn_t start, gfn_t end)
+{
+	kvm_prove_unmapped(kvm, old->as_id, start, end);
+	kvm_prove_unreferred(kvm, old, start, end);
+}
 
 static u64 kvm_prove_leafs(struct kvm *kvm, struct kvm_mmu_page *sp)
 {
@@ -150,7 +184,8 @@ static void kvm_prove_accounted(struct kvm *kvm, struct kvm_mmu_page *sp)
 	if (WARN_ON_ONCE(!slot))
 		return;
 
-	if (sp->role.level > PG_LEVEL_4K && !WARN_ON_ONCE(!slot->arch.gfn_write_track))
+	if (sp->role.level > PG_LEVEL_4K && !WARN_ON_ONCE(!slot->arch.gfn_write_track) &&
+	    !kvm_external_write_tracking_enabled(kvm))
 		WARN_ON_ONCE(slot->arch.gfn_write_track[sp->gfn - slot->base_gfn] !=
 			     kvm_prove_nr_tracked(kvm, sp));
 
@@ -251,11 +286,11 @@ static bool kvm_sum_metadata(struct kvm_memslots *slots, struct kvm_prove_sums *
 {
 	struct kvm_memory_slot *slot;
 	struct rb_node *node;
-	int level;
+	int level, nr = 0;
 
 	for (node = rb_first(&slots->gfn_tree); node; node = rb_next(node)) {
 		slot = rb_entry(node, struct kvm_memory_slot, gfn_node[slots->node_idx]);
-		if (slot->npages > KVM_PROVE_MAX_PAGES)
+		if (slot->npages > KVM_PROVE_MAX_PAGES || nr++ > KVM_PROVE_MAX_MEMSLOTS)
 			return false;
 
 		kvm_sum_pages(slot, sums);
@@ -283,8 +318,8 @@ void kvm_arch_prove_mmu(struct kvm *kvm)
 
 	WARN_ON_ONCE(got.leafs != want.leafs);
 
-	/* Others count in these, too. */
-	if (kvm_page_track_has_external_user(kvm))
+	/* Others count in these, too, or have. */
+	if (kvm_external_write_tracking_enabled(kvm))
 		return;
 
 	WARN_ON_ONCE(got.tracked != want.tracked);
