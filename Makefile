@@ -25,6 +25,10 @@ mutants: ## break the kernel in one way after the other, and see that a test not
 	@sh harness/needs.sh base build boot bochs
 	@$(H)/mutants.py
 
+model: ## verify the model of the publication with Spin, and that bad protocols fail in it
+	@sh harness/needs.sh base model
+	@$(H)/model.py
+
 check: ## all that needs no VM: patches, mail, style, header, documents, planner, harness
 	@sh harness/needs.sh base build check
 	@$(H)/check.py $(STEPS)
@@ -52,4 +56,4 @@ base: ## unpack the base into build/linux
 clean: ## remove what was built; build/linux, where you work, stays
 	@$(H)/clean.py
 
-.PHONY: help demo test test-all soak mutants check check-series mail series split base clean
+.PHONY: help demo test test-all soak mutants model check check-series mail series split base clean

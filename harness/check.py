@@ -6,6 +6,7 @@ import sys
 import time
 
 import base
+import claims
 import docs
 import mutants
 import roundtrip
@@ -101,13 +102,14 @@ def sizes():
 
 STEPS = {
     'compose': series.compose, 'round trip': roundtrip.split, 'mail': roundtrip.apply_mail,
-    'checkpatch': checkpatch, 'uapi header': uapi, 'documents': docs.check, 'planner': planner,
+    'checkpatch': checkpatch, 'uapi header': uapi, 'documents': docs.check, 'claims': claims.check,
+    'planner': planner,
     'mutants apply': mutants.check, 'harness tests': harness_tests, 'shellcheck': shell, 'file sizes': sizes,
 }
 
 
 # What says something even when the series does not compose.
-ALONE = ('compose', 'harness tests', 'shellcheck', 'file sizes')
+ALONE = ('compose', 'claims', 'harness tests', 'shellcheck', 'file sizes')
 
 
 def step(name, function, composed):

@@ -12,6 +12,7 @@ GROUPS = {
     'bochs': 'bochs bochsbios vgabios bochs-term isolinux syslinux-common xorriso bsdutils',
     'check': 'python3-sphinx python3-yaml python3-ply python3-git perl shellcheck cpio',
     'sparse': 'sparse',
+    'model': 'spin gcc libc6-dev',
 }
 
 

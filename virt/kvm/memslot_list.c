@@ -38,8 +38,9 @@
  *	      mmu_lock (write)		zapping, publication
  *	        leaving_lock		raw, a leaf
  *
- * Nothing but slots_lock is held across the grace period: vCPUs take
- * slots_arch_lock and mmu_lock inside of SRCU read-side sections.
+ * Nothing but slots_lock is held across the grace period: vCPUs take slots_arch_lock
+ * and mmu_lock inside of SRCU read-side sections, and prefaulting waits there until page
+ * faults are no longer held off.  That is *no-deadlock*.
  */
 #include <linux/kvm_host.h>
 #include <linux/kvm_memslot_list.h>

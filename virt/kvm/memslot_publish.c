@@ -7,7 +7,9 @@
  * The one principle: the only statement that vCPUs can observe is the
  * rcu_assign_pointer() in kvm_publish_memslots().  What comes before it works on
  * objects that nobody can reach, or drops mappings that can be faulted in again;
- * what comes after it cannot fail.
+ * what comes after it cannot fail.  It waits for MMU notifiers, which have to find the
+ * same memslots when they end as when they began: *notifier-balance*.  What was replaced
+ * is freed when nobody can find it any more: no *use-after-free*.
  *
  * Runs under slots_lock.  kvm_replace_memslots() takes slots_arch_lock, because
  * arch metadata may otherwise grow behind its back, and drops it ahead of the
@@ -162,10 +164,7 @@ static void kvm_update_inactive_memslots(struct kvm_memslot_list *list)
 	}
 }
 
-/*
- * MMU notifiers must end in the memslots in which they began.  Whoever keeps them
- * busy delays the call, but not the vCPUs.
- */
+/* Whoever keeps MMU notifiers busy delays the call, but not the vCPUs. */
 static void kvm_wait_for_notifiers(struct kvm_memslot_list *list)
 {
 	struct kvm *kvm = list->kvm;

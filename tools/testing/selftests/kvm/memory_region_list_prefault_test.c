@@ -2,7 +2,7 @@
 /*
  * KVM_PRE_FAULT_MEMORY while KVM_SET_USER_MEMORY_REGION_LIST changes slots.
  *
- * Shows C1 and F6: prefaulting and list calls don't wait for each other, nor does
+ * Shows C1 and F6, no-deadlock: prefaulting and list calls don't wait for each other, nor does
  * prefaulting wait for KVM_RUN to replace page tables that became obsolete.  One
  * thread prefaults a region over and over; another one splits, merges, renames,
  * re-backs, swaps, deletes and creates its slots, and makes all page tables obsolete

@@ -19,7 +19,8 @@
  *         of it for the emulator, stacks, kvmclock and steal time
  * What a vCPU writes into TAG must not change a backing after the call that
  * replaces it has returned.  During half of the calls another thread changes a
- * slot of its own by KVM_SET_USER_MEMORY_REGION2 and reads its log.  The controls
+ * slot of its own by KVM_SET_USER_MEMORY_REGION2 and reads its log.  A kernel with
+ * KASAN reports any use-after-free of what was replaced.  The controls
  * run on any kernel: -c none changes nothing, -c old uses today's ioctls, completes
  * accesses to holes and counts them, wants some, but still verifies DATA.
  *

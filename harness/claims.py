@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Claims have names.  One that stands in a DOC block, *like-this*, stands in a test, and the other way round; what the
+model claims stands in both; what is promised to userspace stands in the document, too."""
+import re
+
+import model
+from util import REPO, Failure
+
+NAME = re.compile(r'\*+([a-z]+(?:-[a-z]+)+)\*+')
+# Of what no VMM can see, the document says nothing.
+INTERNAL = {'no-deadlock', 'notifier-balance', 'use-after-free'}
+
+
+def read(*globs):
+    return '\n'.join(path.read_text() for glob in globs for path in sorted(REPO.glob(glob)))
+
+
+def doc_blocks(text):
+    return '\n'.join(re.findall(r'/\*\*\n \* DOC:.*?\*/', text, re.S))
+
+
+def check():
+    """No claim's name is an orphan."""
+    source = doc_blocks(read('virt/kvm/memslot_*.c', 'arch/x86/kvm/mmu/memslot_*.c'))
+    tests = read('tools/testing/selftests/kvm/memory_region_list_*.c',
+                 'tools/testing/selftests/kvm/x86_64/memory_region_list_*.c')
+    document = read('Documentation/virt/kvm/memory-region-list.rst')
+    text = model.MODEL.read_text()
+    names = set(NAME.findall(source)) | set(NAME.findall(tests)) | set(NAME.findall(document)) | set(model.CLAIMS)
+    orphans = [f'{name} is missing in {where}' for name in sorted(names) for where, there in (
+        ('the DOC blocks', name in NAME.findall(source)),
+        ('the tests', name in tests),
+        ('the document', name in INTERNAL or name in document),
+        ('the model', name not in model.CLAIMS or f'/* {name} */' in text or name == 'no-deadlock'),
+    ) if not there]
+    if orphans:
+        raise Failure('; '.join(orphans) + '.')
