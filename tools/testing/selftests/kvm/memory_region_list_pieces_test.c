@@ -44,12 +44,17 @@ static void touch_region(struct mrl_guest *g)
 	}
 }
 
-/* Put another host page behind @page: the guest has to see it. */
+/*
+ * Put another host page behind @page: the guest has to see it.  It reads the page first:
+ * without a mapping there would be nothing that a notifier could fail to find.
+ */
 static void check_notifier(struct mrl_guest *g, uint64_t page)
 {
 	static uint64_t tag = MRL_TAG(0);
-	uint64_t val[MRL_WIN_PAGES], *word = (uint64_t *)MRL_HVA(page);
+	uint64_t val[MRL_WIN_PAGES], *word = (uint64_t *)MRL_HVA(page), exits;
 
+	exits = mrl_guest_read(g, page, 1, NULL);
+	TEST_ASSERT(!exits, "Page %lu: wanted no exit, got 0x%lx", page, exits);
 	TEST_ASSERT(!madvise(word, MRL_PAGE_SIZE, MADV_DONTNEED), "madvise() failed, errno %d",
 		    errno);
 	WRITE_ONCE(*word, ++tag);
