@@ -144,6 +144,31 @@ static void test_steps(bool huge, uint32_t flags)
 	pr_info("%s pages, flags %u: %d steps\n", huge ? "Huge" : "Small", flags, i - 1);
 }
 
+/*
+ * A list that moves ends also gives other ids to memslots that stay as they are, and end
+ * within huge pages as before.  They are created as such, or are pieces.
+ */
+static void test_renamed(bool pieces)
+{
+	const uint32_t three[] = { 0, 600, 1200, REGION_PAGES };
+	const uint32_t four[] = { 0, 600, 1200, 1536, REGION_PAGES };
+	struct mrl_guest g;
+	uint32_t id = 1;
+
+	if (!mrl_mem_realloc(REGION_PAGES, true)) {
+		pr_info("Left out: huge pages, the host has none\n");
+		return;
+	}
+	g = mrl_guest_create(REGION_PAGES);
+	if (pieces)
+		change(&g, NULL, steps[0], &id, 0);
+	change(&g, pieces ? steps[0] : NULL, three, &id, 0);
+	change(&g, three, four, &id, 0);
+	check_huge_mappings(&g, four);
+	kvm_vm_free(g.vm);
+	pr_info("%s were renamed beside a split\n", pieces ? "Pieces" : "Memslots");
+}
+
 /* A hole in the middle, and the memory that was there again. */
 static void test_hole(void)
 {
@@ -444,6 +469,8 @@ int main(int argc, char *argv[])
 	test_steps(false, KVM_MEM_LOG_DIRTY_PAGES);
 	if (kvm_is_tdp_enabled()) {
 		test_steps(true, 0);
+		test_renamed(false);
+		test_renamed(true);
 		test_unnamed_rest();
 		test_unnamed_neighbour();
 	} else {
