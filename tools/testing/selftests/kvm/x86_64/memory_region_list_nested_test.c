@@ -19,11 +19,14 @@
  * walks alone changed.  Not checked in the windows in which logging is switched all
  * the time; those are for the other two.
  *
+ * *kept-mappings*: a call that splits or merges a slot zaps nothing, but the huge mappings
+ * across a new end in L2's memory.
+ *
  * Hazards: page tables that go while KVM allocates a root for them; the first nested
  * entry of a VM, which allocates rmaps, beside list calls.  Many VMs, one such race each.
  *
- * Prints, and doesn't check, how many pages a split or merge zaps and how many faults
- * follow, for today's ioctls and for a list call.
+ * Prints, and doesn't check, how many pages today's ioctls zap for a split or merge, and
+ * how many faults follow, there and for a list call.
  *
  * Does not prove: that the race for the root of page tables that go was met, it is a
  * matter of luck; anything of nested EPT or of nested guests without NPT;
@@ -279,22 +282,38 @@ struct cost {
 	uint64_t zapped, l1, l2;
 };
 
+/* Of the list call that made the layout what it is now, with @cuts where there was none. */
+static void check_zapped(bool of_tables, uint32_t cuts, uint64_t zapped)
+{
+	const char *what = of_tables ? "nested page tables" : "L2's memory";
+
+	/* One huge mapping of L1, one of L2. */
+	uint32_t limit = of_tables ? 0 : cuts * 2 * 512;
+
+	TEST_ASSERT(zapped <= limit && !(zapped % 512),
+		    "kept-mappings: %s, %u cuts: wanted at most %u pages zapped, all huge, got %lu",
+		    what, cuts, limit, zapped);
+}
+
 /* The vCPUs are parked.  @cuts of either region, the other one stays whole. */
 static void measure_one(bool old_ioctls, bool of_tables, uint32_t cuts, struct cost *c)
 {
 	struct shape next = {};
 	struct mrl_layout to;
-	uint64_t mapped;
+	uint64_t mapped, zapped;
 
 	*(of_tables ? &next.table_cuts : &next.mem_cuts) = cuts;
 	make_layout(&to, &next);
 	faults_of(TOUCH_L1);
 	faults_of(TOUCH_L2);
 	mapped = mapped_pages();
-	if (old_ioctls)
+	zapped = vm_stat("memory_region_list_zapped");
+	if (old_ioctls) {
 		mrl_change_old(vm, &layout, &to, NULL);
-	else
+	} else {
 		apply(&to);
+		check_zapped(of_tables, cuts, vm_stat("memory_region_list_zapped") - zapped);
+	}
 	layout = to;
 	now = next;
 	c->zapped += mapped - min(mapped, mapped_pages());
