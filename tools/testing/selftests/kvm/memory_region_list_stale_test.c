@@ -2,16 +2,21 @@
 /*
  * Page faults that a KVM_SET_USER_MEMORY_REGION_LIST overtakes.
  *
- * Shows C2 and C9 step by step.  A vCPU takes a page fault, finds the old memslot and
- * sleeps while the host gets the page, which is a huge one (userfaultfd, hugetlb).  A
- * call publishes the new layout meanwhile, and waits for the vCPU.  Then the page fault
- * goes on, and must map nothing of the old layout:
- *   - never-lost: the huge page was split, one side logs; a huge mapping of both sides
- *     would be made writable for a write to the other side
- *   - no-stale-mapping: the gfn has got other memory, or lost its slot
+ * A vCPU takes a page fault, finds the old memslot and sleeps while the host gets the
+ * page, which is a huge one (userfaultfd, hugetlb).  A call publishes the new layout
+ * meanwhile, and waits for the vCPU.  Then the page fault goes on, and must map nothing
+ * of the old layout.  Shows step by step
+ *   - never-lost, C9: the huge page was split, one side logs; a huge mapping of both
+ *     sides would be made writable for a write to the other side.  Nothing is zapped,
+ *     i.e. only the check of the memslots under mmu_lock stops this page fault
+ *   - no-stale-mapping: the gfn has got other memory, or lost its slot.  The call zaps,
+ *     and counts as an MMU notifier does, which is enough to stop this page fault
  * Either half of the huge page is the one that logs.  Nothing waits for time to pass.
  *
- * Not shown: page faults that find no memslot, which never sleep.
+ * Does not prove C2: here the page fault has sampled mmu_invalidate_seq before the call
+ * came.  One that does so afterwards, with a memslot from before, cannot be made to sleep
+ * in between; memory_region_list_race_test meets it on the beds with delays.  Nor anything
+ * of page faults that find no memslot, which never sleep.
  */
 #include "memory_region_list_huge.h"
 #include "memory_region_list_lazy.h"
