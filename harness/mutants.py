@@ -23,8 +23,8 @@ from util import BUILD, REPO, Failure, git, main, say, write_if_changed
 PLACE = REPO / 'mutants'
 HEAD = '''# Mutants
 
-Each of these patches breaks the kernel in one way, and a test has to fail.  `make mutants` made this table
-(NAMES= runs some of them, for their rows); a mutant that survives is a missing test.
+Each of these patches breaks the kernel in one way, and a test has to fail, on each bed that the patch names.
+`make mutants` made this table (NAMES= runs some of them, for their rows); a mutant that survives is a missing test.
 
 | attacks | mutant | what it does | noticed by | s |
 |---|---|---|---|---|
@@ -105,17 +105,16 @@ def noticed(mutant, verdicts):
 
 
 def attack(mutant, reg, binaries):
-    """Build and boot it; (bed, why) of the first bed where something fails, or None: it survives."""
+    """Build it and boot it on each bed; {bed: why, or None where it survives}."""
     commit = commit_of(mutant)
     prove = os.environ.get('PROVE') == '1' or bool(set(mutant.beds) & set(registry.delayed(reg)))
     test = fits(mutant, reg)
+    found = {}
     for bed in mutant.beds:
         job = boot.Job(f'mutant/{mutant.name}/{bed}', kernel_of(commit, reg.beds[bed], prove),
                        dict(reg.beds[bed], name=bed), [test], binaries)
-        why = noticed(mutant, boot.boot(job)[0])
-        if why:
-            return bed, why
-    return None
+        found[bed] = noticed(mutant, boot.boot(job)[0])
+    return found
 
 
 def table(fresh):
@@ -137,13 +136,15 @@ def run(_):
     rows, survived = {}, []
     for number, mutant in enumerate(mutants, 1):
         start = time.monotonic()
-        killer = attack(mutant, reg, binaries)
+        found = attack(mutant, reg, binaries)
         seconds = time.monotonic() - start
-        say(f'{number}/{len(mutants)} {mutant.name}: ' +
-            (f'noticed by {mutant.test} on {killer[0]}: {killer[1]}' if killer else 'SURVIVES'))
-        survived += [] if killer else [mutant.name]
+        for bed, why in found.items():
+            say(f'{number}/{len(mutants)} {mutant.name}: ' +
+                (f'noticed by {mutant.test} on {bed}: {why}' if why else f'SURVIVES on {bed}'))
+        survived += [] if all(found.values()) else [mutant.name]
+        beds = ', '.join(bed for bed, why in found.items() if why)
         rows[mutant.name] = (f'| {mutant.hazard} | {mutant.name} | {mutant.what} | '
-                             f'{f"{mutant.test}, {killer[0]}" if killer else "nothing"} | {seconds:.0f} |\n')
+                             f'{f"{mutant.test}, {beds}" if beds else "nothing"} | {seconds:.0f} |\n')
     table(rows)
     say(f'{len(rows) - len(survived)} passed, {len(survived)} failed, 0 skipped')
     return 1 if survived else 0
