@@ -98,13 +98,21 @@ static void check_huge_mappings(struct mrl_guest *g, const uint32_t *ends)
 		    ends[1], wanted, got);
 }
 
+static uint64_t zapped_by(struct mrl_guest *g, struct mrl *l)
+{
+	struct mrl_counts before = mrl_counts_get(g->vm);
+
+	mrl_apply(g->vm, l);
+	return mrl_counts_since(g->vm, before).zapped;
+}
+
 /* Replace slots @first_id... of @from by those of @to, with ids of their own. */
 static uint64_t change(struct mrl_guest *g, const uint32_t *from, const uint32_t *to,
 		       uint32_t *first_id, uint32_t flags)
 {
-	struct mrl_counts counts = mrl_counts_get(g->vm);
 	struct mrl l = mrl_alloc(2 * MAX_PIECES);
 	uint32_t id = *first_id;
+	uint64_t zapped;
 
 	for (; from && *from < REGION_PAGES; from++)
 		mrl_delete(&l, id++);
@@ -112,9 +120,9 @@ static uint64_t change(struct mrl_guest *g, const uint32_t *from, const uint32_t
 	for (; *to < REGION_PAGES; to++)
 		mrl_set(&l, id++, flags, MRL_GPA(to[0]), MRL_SIZE(to[1] - to[0]),
 			(void *)MRL_HVA(to[0]));
-	mrl_apply(g->vm, &l);
+	zapped = zapped_by(g, &l);
 	mrl_free(&l);
-	return mrl_counts_since(g->vm, counts).zapped;
+	return zapped;
 }
 
 static void test_steps(bool huge, uint32_t flags)
@@ -124,10 +132,7 @@ static void test_steps(bool huge, uint32_t flags)
 	uint64_t zapped;
 	int i;
 
-	if (!mrl_mem_realloc(REGION_PAGES, huge)) {
-		pr_info("Left out: huge pages, the host has none\n");
-		return;
-	}
+	mrl_mem_realloc(REGION_PAGES, huge);
 	g = mrl_guest_create(REGION_PAGES);
 	change(&g, NULL, steps[0], &id, flags);
 	touch_region(&g);
@@ -155,10 +160,7 @@ static void test_renamed(bool pieces)
 	struct mrl_guest g;
 	uint32_t id = 1;
 
-	if (!mrl_mem_realloc(REGION_PAGES, true)) {
-		pr_info("Left out: huge pages, the host has none\n");
-		return;
-	}
+	mrl_mem_realloc(REGION_PAGES, true);
 	g = mrl_guest_create(REGION_PAGES);
 	if (pieces)
 		change(&g, NULL, steps[0], &id, 0);
@@ -173,9 +175,9 @@ static void test_renamed(bool pieces)
 static void test_hole(void)
 {
 	const uint32_t whole[] = { 0, REGION_PAGES };
-	struct mrl_counts counts;
 	struct mrl_guest g;
 	uint32_t id = 1;
+	uint64_t zapped;
 	struct mrl l;
 	int i;
 
@@ -185,24 +187,18 @@ static void test_hole(void)
 	change(&g, NULL, whole, &id, 0);
 	for (i = 0; i < 3; i++) {
 		touch_region(&g);
-		counts = mrl_counts_get(g.vm);
 		mrl_reset(&l);
 		mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(600), (void *)MRL_HVA(0));
 		mrl_set(&l, 2, 0, MRL_GPA(616), MRL_SIZE(REGION_PAGES - 616),
 			(void *)MRL_HVA(616));
-		mrl_apply(g.vm, &l);
-		counts = mrl_counts_since(g.vm, counts);
-		TEST_ASSERT(counts.zapped == 16, "A hole: wanted 16 pages zapped, got %lu",
-			    counts.zapped);
+		zapped = zapped_by(&g, &l);
+		TEST_ASSERT(zapped == 16, "A hole: wanted 16 pages zapped, got %lu", zapped);
 
-		counts = mrl_counts_get(g.vm);
 		mrl_reset(&l);
 		mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(REGION_PAGES), (void *)MRL_HVA(0));
 		mrl_delete(&l, 2);
-		mrl_apply(g.vm, &l);
-		counts = mrl_counts_since(g.vm, counts);
-		TEST_ASSERT(!counts.zapped, "No hole: wanted 0 pages zapped, got %lu",
-			    counts.zapped);
+		zapped = zapped_by(&g, &l);
+		TEST_ASSERT(!zapped, "No hole: wanted 0 pages zapped, got %lu", zapped);
 		check_notifiers(&g, (uint32_t[]) { 0, 600, 616, REGION_PAGES }, REGION_PAGES);
 	}
 	mrl_free(&l);
@@ -213,13 +209,10 @@ static void test_hole(void)
 /* With rmaps, everything is zapped if there is no better way. */
 static void expect_zapped(struct mrl_guest *g, struct mrl *l, uint64_t exact, const char *what)
 {
-	struct mrl_counts counts = mrl_counts_get(g->vm);
-	uint64_t wanted = mrl_zaps_are_exact() ? exact : REGION_PAGES;
+	uint64_t wanted = mrl_zaps_are_exact() ? exact : REGION_PAGES, zapped = zapped_by(g, l);
 
-	mrl_apply(g->vm, l);
-	counts = mrl_counts_since(g->vm, counts);
-	TEST_ASSERT(counts.zapped == wanted || (!mrl_zaps_are_exact() && counts.zapped > wanted),
-		    "%s: wanted %lu pages zapped, got %lu", what, wanted, counts.zapped);
+	TEST_ASSERT(zapped == wanted || (!mrl_zaps_are_exact() && zapped > wanted),
+		    "%s: wanted %lu pages zapped, got %lu", what, wanted, zapped);
 }
 
 /* More than half goes: the rest gets metadata of its own. */
@@ -292,10 +285,7 @@ static void test_unnamed_rest(void)
 	struct mrl_guest g;
 	struct mrl l;
 
-	if (!mrl_mem_realloc(2 * REGION_PAGES, true)) {
-		pr_info("Left out: huge pages, the host has none\n");
-		return;
-	}
+	mrl_mem_realloc(2 * REGION_PAGES, true);
 	g = mrl_guest_create(REGION_PAGES);
 	l = mrl_alloc(3);
 	set_pages(&l, 1, 0, REGION_PAGES, 0);
@@ -335,10 +325,7 @@ static void test_unnamed_neighbour(void)
 	struct mrl_guest g;
 	struct mrl l;
 
-	if (!mrl_mem_realloc(REGION_PAGES, true)) {
-		pr_info("Left out: huge pages, the host has none\n");
-		return;
-	}
+	mrl_mem_realloc(REGION_PAGES, true);
 	g = mrl_guest_create(REGION_PAGES);
 	l = mrl_alloc(2);
 	set_pages(&l, 1, 0, REGION_PAGES, 0);
@@ -467,14 +454,16 @@ int main(int argc, char *argv[])
 
 	test_steps(false, 0);
 	test_steps(false, KVM_MEM_LOG_DIRTY_PAGES);
-	if (kvm_is_tdp_enabled()) {
+	if (!kvm_is_tdp_enabled()) {
+		pr_info("Left out: huge pages, the guest maps small ones\n");
+	} else if (!mrl_mem_realloc(2 * REGION_PAGES, true)) {
+		pr_info("Left out: huge pages, the host has none\n");
+	} else {
 		test_steps(true, 0);
 		test_renamed(false);
 		test_renamed(true);
 		test_unnamed_rest();
 		test_unnamed_neighbour();
-	} else {
-		pr_info("Left out: huge pages, the guest maps small ones\n");
 	}
 	test_hole();
 	test_most_goes();
