@@ -108,7 +108,7 @@ static void *make_notifiers(void *arg)
 			sched_yield();
 			continue;
 		}
-		/* Nothing happens to a zero page.  Under mmap_lock for reading, i.e. they overlap. */
+		/* Keeps a zero page.  Under mmap_lock for reading, i.e. they overlap. */
 		madvise(noise, NOISE_SIZE, MADV_FREE);
 	}
 	return NULL;

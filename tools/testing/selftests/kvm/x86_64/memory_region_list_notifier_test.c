@@ -2,10 +2,10 @@
 /*
  * KVM_SET_USER_MEMORY_REGION_LIST: MMU notifiers, and the address space of SMM.
  *
- * Shows C16, notifier-balance: an MMU notifier that begins before a call finds the same memslots when it
- * ends.  Else KVM counts an invalidation that never ends, with which no page fault
- * does, or one that never began.  One thread makes notifiers come all the time, by
- * madvise(), mprotect() and mremap() of what is behind the slots of SMM, and of nothing
+ * Shows C16, notifier-balance: an MMU notifier that begins before a call finds the same
+ * memslots when it ends.  Else KVM counts an invalidation that never ends, with which no
+ * page fault does, or one that never began.  One thread makes notifiers come all the time,
+ * by madvise(), mprotect() and mremap() of what is behind the slots of SMM, and of nothing
  * else.  Another one re-backs, swaps, splits, merges, deletes and creates these slots,
  * and splits and merges those of the other address space.  A vCPU goes in and out of
  * SMM and reads and writes a page each time.  alarm() is the verdict if it hangs.
