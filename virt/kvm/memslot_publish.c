@@ -164,7 +164,7 @@ static void kvm_update_inactive_memslots(struct kvm_memslot_list *list)
 	}
 }
 
-/* Whoever keeps MMU notifiers busy delays the call, but not the vCPUs. */
+/* Whoever keeps notifiers busy with other memory delays the call, but not the vCPUs. */
 static void kvm_wait_for_notifiers(struct kvm_memslot_list *list)
 {
 	struct kvm *kvm = list->kvm;

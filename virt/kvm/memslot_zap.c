@@ -13,9 +13,11 @@
  * faults on the affected gfns held off by mmu_invalidate_in_progress, so that
  * little can have come back.  This gate is up until the publication, unless that has
  * to wait for MMU notifiers: they are those of the whole address space, and can go on
- * for long.  What comes back without the gate has taken a page fault each, which is
- * more than to zap it again.  Least of all the gate may be up across a grace period:
- * loops that retry inside of SRCU read-side sections would never let it end.
+ * for long.  (Those of the VM's memory hold off page faults themselves, and as ranges
+ * are added up until there are none, that of the gate remains with theirs.)  The section
+ * that publishes is then as long as it takes to zap what has come back, by a page fault
+ * each.  Least of all the gate may be up across a grace period: loops that retry inside
+ * of SRCU read-side sections would never let it end.
  *
  * mmu_lock is taken here by kvm_zap_replaced_memslots(), and held by the caller
  * of kvm_zap_final().

@@ -13,8 +13,8 @@
  * such pieces gets them back: an entry stays where it is, whatever memslot its gfn
  * belongs to, and nothing has to be zapped, moved or counted anew.  What changes are
  * the ends of memslots, across which there are no huge pages.  Arrays are left alone
- * if less than half of their pages stay: pieces don't hold on to more than twice of what
- * they need.  Entries of pages that are
+ * if less than half of their pages stay, in whatever memslot: pieces that go on to use
+ * them don't hold on to much that nobody needs.  Entries of pages that are
  * in no piece are empty, but for the flags of ends, because a page goes only after all
  * that refers to it.
  *
@@ -160,7 +160,7 @@ static bool kvm_memslot_fits_arrays(struct kvm *kvm, const struct kvm_memory_slo
 	    kvm_external_write_tracking_enabled(kvm))
 		return false;
 
-	/* Don't let pieces hold on to more than twice of what they need. */
+	/* Don't let pieces hold on to arrays most of whose pages are gone. */
 	return new->base_gfn >= arrays->base_gfn &&
 	       new->base_gfn + new->npages <= arrays->base_gfn + arrays->npages &&
 	       arrays->pages_staying >= arrays->npages / 2;

@@ -7,14 +7,14 @@
  * has never read, one page fault each, and again and again those that the call gives other
  * memory.  Shows
  *
- * *no-pause*, C13: page faults are not held off while a call waits for notifiers, be they
- * on what the call changes or not.
+ * *no-pause*, C13: page faults, be they on what the call changes or not, are not held off
+ * while the call waits for notifiers on other memory.
  *
  * *no-stale-mapping*: what was mapped while the call waited, and has got other memory, is
  * no longer mapped when it returns.
  *
  * Nothing waits for time to pass.  Not shown: how long a call waits; notifiers on memory of
- * the VM, see memory_region_list_race_test.
+ * the VM, which hold off page faults themselves.
  */
 #include "memory_region_list_lazy.h"
 #include "memory_region_list_vcpus.h"
@@ -59,7 +59,7 @@ static void check_mem(void)
 
 static void guest_main(uint32_t me, uint32_t nr)
 {
-	uint64_t page = FRESH_PAGES;
+	uint64_t page = FRESH_PAGES;	/* None, ahead of the first call. */
 	uint32_t park = 0;
 
 	for (;;) {
@@ -156,8 +156,7 @@ static bool replace(struct kvm_vm *vm, uint64_t generation)
 	mrl_wait_until(mrl_call_done(&call) || waits_for_notifiers(&call), "call",
 		       "its return, or that it waits for notifiers");
 	from = READ_ONCE(sh->fresh);
-	mrl_wait_until(mrl_call_done(&call) || READ_ONCE(sh->fresh) >= from + WANTED ||
-		       READ_ONCE(sh->fresh) == FRESH_PAGES,
+	mrl_wait_until(mrl_call_done(&call) || READ_ONCE(sh->fresh) >= from + WANTED,
 		       "no-pause: a call that waits for notifiers", "page faults of a vCPU");
 	waited = !mrl_call_done(&call);
 	set_noise(false);
@@ -214,6 +213,7 @@ int main(int argc, char *argv[])
 	mrl_vcpus_stop();
 	kvm_vm_free(vm);
 	printf("mrl-busy calls=%u waited=%u\n", NR_CALLS, waited);
-	TEST_ASSERT(waited, "no-pause: wanted calls that a vCPU overtook, got 0 of %u", NR_CALLS);
+	TEST_ASSERT(waited > 1, "no-pause: wanted calls that a vCPU overtook, got %u of %u", waited,
+		    NR_CALLS);
 	return 0;
 }
