@@ -21,12 +21,15 @@
  * MMU notifier, one KVM_GET_DIRTY_LOG at any time that slots_lock allows, and one at the
  * end.
  *
- * Not in it: weak memory order (each step is seen by all at once), huge pages,
- * rmaps, the dirty ring, the generation as a cache key, vCPUs whose hardware
- * logging is being switched on or off.
+ * Not in it: weak memory order (each step is seen by all at once), huge pages, rmaps,
+ * READONLY, page faults that find no memslot and install that, the range of the gate, two
+ * notifiers at once, the dirty ring, the generation as a cache key, vCPUs whose hardware
+ * logging is being switched on or off.  Prefaulting is one attempt, ahead of and after
+ * which it waits for the gate.
  *
  * -DDIRTY: vCPUs write by the emulator, too, and userspace gets the log.  Without it they
  * prefault and create their first shadow root, and an MMU notifier comes.
+ * -DEMULATE: those write by the emulator, too.
  * -DPML: hardware logs writes in a buffer.  Without it pages are write-protected.
  * -DNO_GATE: page faults are never held off, which must make no difference.
  * The other macros each make the protocol a bad one, that has to fail:
@@ -42,10 +45,11 @@
  *	LEAVING_FIRST		late marks look for the leaving set ahead of the lookup
  *	NO_KICK			vCPUs go on with full PML buffers
  *	LATE_SRCU		SRCU is locked after guest mode was left
- *	FAIL_LATE		an allocation fails after the publication
+ *	FAIL_LATE		an allocation fails when the set has been built
  *	NO_CARRY		bits of kept pages are not carried over
  *	ARM_EARLY		pages that enter a log are armed ahead of the publication
- *	HOLE			the old memslot is deleted, and then the new one created
+ *	PUBLISH_FIRST		the set is active before the memslots are in it
+ *	NO_WAIT			there is no grace period
  */
 #ifndef OPS
 #define OPS 2
@@ -68,11 +72,11 @@ mtype kind;
 #define is_right(page)	(covered(cur) && page == page_of(hva(cur)))
 
 bit cur;			/* kvm->memslots */
-bit hole;			/* HOLE: the set without the gfn is cur */
+bit there[2];			/* whether the gfn has a memslot in the set, by now */
 bit updating;			/* KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS */
 bit leaving;			/* kvm->leaving is the old set */
 bit leaving_lock;
-bit mirroring, freed;		/* what happens to the old set */
+bit mirroring, freed;		/* what happens to the old set, and its memslot */
 bit slots_lock, slots_arch_lock, mn_lock, mmu_lock;
 byte reader;			/* SRCU: a bit for each section, by process */
 byte drain;			/* those that the grace period waits for */
@@ -89,7 +93,6 @@ bit in_guest[NR_VCPUS];		/* what others see, vcpu->mode */
 bit kicked[NR_VCPUS];
 
 bit host;			/* how often the host replaced the page of hva 0 */
-bit taken;			/* page 1 has got another owner */
 bit unsaved[2];			/* pages, by layout of the write, that userspace lacks */
 byte running;			/* processes */
 
@@ -100,9 +103,8 @@ byte running;			/* processes */
 #define srcu_unlock(p)	atomic { reader = reader & ~(1 << (p)); drain = drain & ~(1 << (p)) }
 
 /* Writes.  @set is the layout in which the writer has found the page. */
-inline wrote(page, set)
+inline wrote(set)
 {
-	assert(!(taken && page == 1));			/* no-stale-mapping */
 	if
 	:: logs(set) && (set == 0 || kind == KEPT || returned) -> unsaved[set] = 1
 	:: else
@@ -218,11 +220,10 @@ inline fault(s, page, seq, gated)
 {
 	s = cur;
 	seq = mmu_seq;
+	assert(there[s] || !(covered(0) && covered(1)));	/* no-hole */
 	if
-	:: !covered(s) || hole ->
-		assert(!(covered(0) && covered(1)));	/* no-hole */
-		page = 0
-	:: else ->
+	:: !there[s] -> page = 0
+	:: there[s] ->
 		assert(!(s == 0 && freed));		/* use-after-free */
 		page = page_of(hva(s))
 	fi;
@@ -252,7 +253,7 @@ inline fast_fault(s, page)
 	s = cur;
 	page = spte;
 	if
-	:: page && covered(s) && !hole ->
+	:: page && there[s] ->
 		atomic {
 			if
 			:: spte == page && !spte_w -> spte_w = 1; spte_d = 1
@@ -275,7 +276,7 @@ inline guest_write(me, missed)
 		if
 		:: tlb_w[me] ->
 			assert(is_right(tlb[me]));	/* no-stale-mapping */
-			wrote(tlb[me], cur)
+			wrote(cur)
 		:: !tlb_w[me] && spte && spte_w ->
 #ifdef PML
 			if
@@ -286,7 +287,7 @@ inline guest_write(me, missed)
 			spte_d = 1;
 			tlb[me] = spte; tlb_w[me] = 1;
 			assert(is_right(spte));		/* no-stale-mapping */
-			wrote(spte, cur)
+			wrote(cur)
 		:: else -> missed = 1
 		fi
 	}
@@ -314,19 +315,16 @@ inline run_guest(me, missed, s, found)
 }
 
 /* The emulator and others: the lookups to write and to mark may be two. */
-inline emulated_write(s, found, page)
+inline emulated_write(s, found)
 {
 	s = cur;
+	assert(there[s] || !(covered(0) && covered(1)));	/* no-hole */
 	if
-	:: !covered(s) || hole ->
-		assert(!(covered(0) && covered(1)))	/* no-hole */
-	:: else ->
-		page = page_of(hva(s));
+	:: !there[s]
+	:: there[s] ->
 		atomic {
 			assert(!(s == 0 && returned));	/* no-stale-mapping */
-			/* GUP: the host can't take the page back meanwhile. */
-			page = page_of(hva(s));
-			wrote(page, s)
+			wrote(s)
 		};
 		if
 		:: mark_in_slot(s)
@@ -351,11 +349,12 @@ proctype vcpu(byte me, max)
 			:: missed -> fault(s, page, seq, gated)
 			:: !missed
 			fi
-#ifdef DIRTY
-		:: emulated_write(s, found, page)
+#if defined(DIRTY) || defined(EMULATE)
+		:: emulated_write(s, found)
 		/* The end of a long-lived map: marks what was written long ago. */
 		:: mark_page_dirty(s, found)
-#else
+#endif
+#ifndef DIRTY
 		/* The first nested guest, mmu_first_shadow_root_alloc() */
 		:: true -> !slots_arch_lock
 		/* KVM_PRE_FAULT_MEMORY: does not leave SRCU until it is through. */
@@ -384,7 +383,7 @@ proctype notifier()
 
 	lock(mmu_lock);
 	if
-	:: covered(cur) && !hole && hva(cur) == 0 ->
+	:: there[cur] && hva(cur) == 0 ->
 		began = 1;
 		mmu_in_progress++;
 		if
@@ -395,11 +394,11 @@ proctype notifier()
 	fi;
 	unlock(mmu_lock);
 
-	atomic { host = 1; taken = 1 };
+	host = 1;
 
 	lock(mmu_lock);
 	if
-	:: covered(cur) && !hole && hva(cur) == 0 ->
+	:: there[cur] && hva(cur) == 0 ->
 		assert(began);				/* notifier-balance */
 		mmu_seq++;
 		assert(mmu_in_progress > 0);		/* notifier-balance */
@@ -492,7 +491,7 @@ inline publish(gated)
 		atomic { !leaving_lock; leaving = 1 }
 	:: else
 	fi;
-	atomic { cur = 1; updating = 1; hole = 0 };	/* rcu_assign_pointer() */
+	atomic { cur = 1; updating = 1 };	/* rcu_assign_pointer() */
 #ifndef GATE_ACROSS_SRCU
 	close_gate(gated);
 #endif
@@ -512,27 +511,31 @@ inline transfer(left)
 	fi
 }
 
+#define unchanged(gated)	(!cur && !updating && !leaving && !gated && \
+				 there[0] == covered(0) && there[1] == covered(0))
+
+/* Ahead of, or for the bad protocols after, something that others can see. */
+inline may_fail()
+{
+	if
+	:: failed = 1; goto out
+	:: skip
+	fi
+}
+
 proctype transaction()
 {
-	bit gated, left;
+	bit gated, left, failed;
 
 	lock(slots_lock);
-	if
-	/* Nothing has been done that others could see. */
-	:: assert(!cur && !updating && !leaving && !freed);	/* all-or-nothing */
-		goto out
-	:: skip
-	fi;
+	may_fail();
 	lock(slots_arch_lock);
-	if
-	:: unlock(slots_arch_lock);
-		assert(!cur && !updating && !leaving && !freed); /* all-or-nothing */
-		goto out
-	:: skip
-	fi;
-#ifdef HOLE
-	hole = 1;
+	may_fail();
+#ifdef PUBLISH_FIRST
+	d_step { cur = 1; updating = 1 };
 #endif
+	there[1] = 0;
+	there[1] = covered(1);
 #ifdef ARM_EARLY
 	if
 	:: enters -> arm()
@@ -547,21 +550,22 @@ proctype transaction()
 #endif
 	:: else
 	fi;
+#ifdef FAIL_LATE
+	may_fail();
+#endif
 	publish(gated);
 #ifndef ARCH_LOCK_ACROSS_SRCU
 	unlock(slots_arch_lock);
 #endif
-#ifdef FAIL_LATE
-	assert(!cur && !updating && !leaving && !freed);	/* all-or-nothing */
-#endif
-
 #ifndef NO_KICK
 	if
 	:: leaves -> kick(0); kick(1)
 	:: else
 	fi;
 #endif
+#ifndef NO_WAIT
 	synchronize_srcu();
+#endif
 #ifdef ARCH_LOCK_ACROSS_SRCU
 	unlock(slots_arch_lock);
 #endif
@@ -575,6 +579,8 @@ proctype transaction()
 	fi;
 	updating = 0;
 	mirroring = 1;
+	there[0] = 0;
+	there[0] = covered(1);
 	mirroring = 0;
 	transfer(left);
 #ifndef ARM_EARLY
@@ -593,7 +599,15 @@ proctype transaction()
 		assert(!(leaves && unsaved[0]))		/* never-lost */
 	}
 out:
-	atomic { unlock(slots_lock); running-- }
+	assert(!failed || unchanged(gated));		/* all-or-nothing */
+	atomic {
+		if
+		:: failed -> unlock(slots_arch_lock)
+		:: else
+		fi;
+		unlock(slots_lock);
+		running--
+	}
 }
 
 inline choose()
@@ -610,6 +624,8 @@ inline choose()
 	:: kind = COMES
 	fi;
 #endif
+	there[0] = covered(0);
+	there[1] = covered(0);
 	if
 	:: skip
 	:: covered(0) -> spte = 1; spte_w = 1; spte_d = 1; bits[0] = logs(0)
