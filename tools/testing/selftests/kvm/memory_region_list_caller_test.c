@@ -22,8 +22,8 @@
 
 #define RACE_LOOPS	1000
 #define PARALLEL_LOOPS	300
-#define SIGNAL_LOOPS	3000
-#define SIGNALS		100
+#define SIGNAL_LOOPS	300
+#define SIGNALS		1000
 
 static void test_test_only(struct mrl_world *w)
 {
