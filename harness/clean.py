@@ -6,7 +6,7 @@ import base
 from util import BUILD, git, main, say
 
 OURS = ('series', 'base-tree', 'prefix', 'debian', 'kmod', 'kmod-base', 'selftests', 'headers', 'plan', 'docs',
-        'docs-base', 'run', 'mail', 'check-mail', 'am', 'log', 'k-full', 'k-full-base', 'k-debug', 'k-debug-base',
+        'docs-base', 'model', 'run', 'mail', 'check-mail', 'am', 'log', 'k-full', 'k-full-base', 'k-debug', 'k-debug-base',
         'k-prefix', 'k-mutant', 'kmod-mutant', 'kmod-prove', 'kmod-mutant-prove', 'k-full-prove', 'k-debug-prove')
 
 

@@ -171,12 +171,11 @@ static void kvm_wait_for_notifiers(struct kvm_memslot_list *list)
 
 	lockdep_assert_held(&kvm->mn_invalidate_lock);
 
-	if (!kvm->mn_active_invalidate_count)
-		return;
-
-	KVM_MMU_LOCK(kvm);
-	kvm_ungate_runs(list);
-	KVM_MMU_UNLOCK(kvm);
+	if (list->gated && kvm->mn_active_invalidate_count) {
+		KVM_MMU_LOCK(kvm);
+		kvm_ungate_runs(list);
+		KVM_MMU_UNLOCK(kvm);
+	}
 	kvm_wait_for_idle_mmu_notifier(kvm);
 }
 

@@ -12,11 +12,10 @@
  * that is split leaves its arrays to the pieces, and a memslot that is merged from
  * such pieces gets them back: an entry stays where it is, whatever memslot its gfn
  * belongs to, and nothing has to be zapped, moved or counted anew.  What changes are
- * the ends of memslots, across which there are no huge pages.  Arrays are left alone
- * if less than half of their pages stay, in whatever memslot: pieces that go on to use
- * them don't hold on to much that nobody needs.  Entries of pages that are
+ * the ends of memslots, across which there are no huge pages.  Entries of pages that are
  * in no piece are empty, but for the flags of ends, because a page goes only after all
- * that refers to it.
+ * that refers to it.  Arrays are left alone if less than half of their pages stay, in
+ * whatever memslot: pieces that go on to use them don't hold on to much that nobody needs.
  *
  * Shadow pages are zapped, all of them, if
  *

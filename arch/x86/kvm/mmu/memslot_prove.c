@@ -290,7 +290,7 @@ static bool kvm_sum_metadata(struct kvm_memslots *slots, struct kvm_prove_sums *
 
 	for (node = rb_first(&slots->gfn_tree); node; node = rb_next(node)) {
 		slot = rb_entry(node, struct kvm_memory_slot, gfn_node[slots->node_idx]);
-		if (slot->npages > KVM_PROVE_MAX_PAGES || nr++ > KVM_PROVE_MAX_MEMSLOTS)
+		if (slot->npages > KVM_PROVE_MAX_PAGES || ++nr > KVM_PROVE_MAX_MEMSLOTS)
 			return false;
 
 		kvm_sum_pages(slot, sums);

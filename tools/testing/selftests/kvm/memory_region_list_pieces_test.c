@@ -98,6 +98,11 @@ static void check_huge_mappings(struct mrl_guest *g, const uint32_t *ends)
 		    ends[1], wanted, got);
 }
 
+static void set_pages(struct mrl *l, uint32_t id, uint64_t first, uint64_t end, uint64_t hva_page)
+{
+	mrl_set(l, id, 0, MRL_GPA(first), MRL_SIZE(end - first), (void *)MRL_HVA(hva_page));
+}
+
 static uint64_t zapped_by(struct mrl_guest *g, struct mrl *l)
 {
 	struct mrl_counts before = mrl_counts_get(g->vm);
@@ -188,14 +193,13 @@ static void test_hole(void)
 	for (i = 0; i < 3; i++) {
 		touch_region(&g);
 		mrl_reset(&l);
-		mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(600), (void *)MRL_HVA(0));
-		mrl_set(&l, 2, 0, MRL_GPA(616), MRL_SIZE(REGION_PAGES - 616),
-			(void *)MRL_HVA(616));
+		set_pages(&l, 1, 0, 600, 0);
+		set_pages(&l, 2, 616, REGION_PAGES, 616);
 		zapped = zapped_by(&g, &l);
 		TEST_ASSERT(zapped == 16, "A hole: wanted 16 pages zapped, got %lu", zapped);
 
 		mrl_reset(&l);
-		mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(REGION_PAGES), (void *)MRL_HVA(0));
+		set_pages(&l, 1, 0, REGION_PAGES, 0);
 		mrl_delete(&l, 2);
 		zapped = zapped_by(&g, &l);
 		TEST_ASSERT(!zapped, "No hole: wanted 0 pages zapped, got %lu", zapped);
@@ -228,7 +232,7 @@ static void test_most_goes(void)
 	l = mrl_alloc(1);
 	change(&g, NULL, whole, &id, 0);
 	touch_region(&g);
-	mrl_set(&l, id, 0, MRL_GPA(0), MRL_SIZE(700), (void *)MRL_HVA(0));
+	set_pages(&l, id, 0, 700, 0);
 	expect_zapped(&g, &l, REGION_PAGES - 700, "Most of a slot goes");
 	check_notifiers(&g, (uint32_t[]) { 0, 700, REGION_PAGES }, 700);
 	mrl_free(&l);
@@ -261,9 +265,8 @@ static void test_beside(uint64_t pages, bool large)
 	touch_region(&g);
 
 	mrl_delete(&l, 100);
-	mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(two[1]), (void *)MRL_HVA(0));
-	mrl_set(&l, 2, 0, MRL_GPA(two[1]), MRL_SIZE(REGION_PAGES - two[1]),
-		(void *)MRL_HVA(two[1]));
+	set_pages(&l, 1, 0, two[1], 0);
+	set_pages(&l, 2, two[1], REGION_PAGES, two[1]);
 	if (large) {
 		expect_zapped(&g, &l, 0, "Much that is not mapped goes");
 	} else {
@@ -278,11 +281,6 @@ static void test_beside(uint64_t pages, bool large)
 	kvm_vm_free(g.vm);
 	munmap(mem, MRL_SIZE(pages));
 	pr_info("Another slot, of %lu pages, was deleted\n", pages);
-}
-
-static void set_pages(struct mrl *l, uint32_t id, uint64_t first, uint64_t end, uint64_t hva_page)
-{
-	mrl_set(l, id, 0, MRL_GPA(first), MRL_SIZE(end - first), (void *)MRL_HVA(hva_page));
 }
 
 /*
