@@ -11,9 +11,11 @@ from util import Failure, output
 LOADER = ('/usr/lib/ISOLINUX/isolinux.bin', '/usr/lib/syslinux/modules/bios/ldlinux.c32')
 # With XSAVE the kernel WARNs; with the TSC as a clock, or its deadlines, the guest's time stands still once a vCPU
 # has run.  Delays would be 175 times too long, each byte on the console one of them, as a CPU that claims 3.5 GHz
-# executes `ips` instructions a second: lpj= says how many loops are in a jiffy.  A reboot has to end Bochs, it does
-# at a triple fault.  One WARN while booting stays, so panic_on_warn is not here, but set by the plan.
-ARGUMENTS = 'noxsave lapic=notscdeadline clocksource=acpi_pm tsc=unstable lpj=80000 reboot=t'
+# executes `ips` instructions a second: lpj= says how many loops are in a jiffy.  MWAIT misses stores of a CPU whose
+# TLB has the monitored page (MONITOR takes the physical address for a linear one when it drops that from the TLBs),
+# and an idle CPU that has been given a task sleeps on.  A reboot has to end Bochs, it does at a triple fault.  One
+# WARN while booting stays, so panic_on_warn is not here, but set by the plan.
+ARGUMENTS = 'noxsave lapic=notscdeadline clocksource=acpi_pm tsc=unstable lpj=80000 idle=nomwait reboot=t'
 CONFIGURATION = '''display_library: term
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
