@@ -10,6 +10,7 @@ import unittest
 
 import bochs
 import boot
+import claims
 import docs
 import judge
 import kernel
@@ -102,6 +103,12 @@ class Parts(unittest.TestCase):
         self.assertEqual(len(self.difference('PASS', 'FAIL', 'same')), 1)
         self.assertEqual(len(self.difference('PASS', 'PASS', 'skip')), 1)
         self.assertEqual(self.difference('PASS', 'PASS', 'fail'), [])
+
+    def test_a_claim_that_a_test_does_not_show_is_an_orphan(self):
+        text = '/*\n * Shows no-x.\n *\n * Not shown: no-hole, or\n * no-pause.\n */\nint no_hole;\n'
+        self.assertEqual(claims.shown(text), '/*\n * Shows no-x.\n *\n */\nint no_hole;\n')
+        self.assertTrue(claims.stands('no-x', text))
+        self.assertFalse(claims.stands('no-hol', text) or claims.stands('pause', text))
 
     def test_mutants_name_tests_and_beds_of_the_registry(self):
         tests = {test.name: test for test in registry.load().tests}
