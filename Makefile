@@ -17,7 +17,7 @@ test-all: ## the same on all beds, those of Intel too, that Bochs emulates
 	@sh harness/needs.sh base build boot bochs
 	@$(H)/run.py test-all
 
-soak: ## the race and dirty page tests for MINUTES=10 each, on the debug kernel (TESTS= BEDS= LANE= THREAD=)
+soak: ## the race and dirty page tests for MINUTES=10 each, the fuzzer for twice that, on the debug kernel (TESTS= BEDS= LANE= THREAD=)
 	@sh harness/needs.sh base build boot
 	@$(H)/run.py soak
 

@@ -14,7 +14,7 @@ class Test:
     proves: str = ''
     args: tuple = ()
     base: str = 'none'
-    soak: int = 0
+    soak: float = 0
     delays: bool = False
     fails: str = ''
     skip: dict = dataclasses.field(default_factory=dict)
@@ -26,7 +26,7 @@ class Test:
         return self.binary or self.name
 
 
-PARTS = ('tests.toml', 'hazards.toml', 'upstream.toml', 'intel.toml')
+PARTS = ('tests.toml', 'hazards.toml', 'fuzz.toml', 'upstream.toml', 'intel.toml')
 BED = {'text', 'kvm', 'kvm-amd', 'kvm-intel', 'machine', 'model', 'megs', 'slower', 'all', 'warns', 'of'}
 
 
@@ -99,8 +99,9 @@ def select(registry, names):
 
 def soaked(test, seconds, slower):
     """The test as `make soak` runs it: for so many seconds, by its own clock, and on the series only."""
-    return dataclasses.replace(test, args=(*test.args, '-t', str(max(1, seconds // test.soak))), base='none',
-                               timeout=(2 * seconds + 600) // slower)
+    part = max(1, int(seconds / test.soak))
+    return dataclasses.replace(test, args=(*test.args, '-t', str(part)), base='none',
+                               timeout=(2 * max(seconds, part) + 600) // slower)
 
 
 def binaries(registry):
