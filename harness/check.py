@@ -12,6 +12,7 @@ import mutants
 import roundtrip
 import selftests
 import series
+import syzlang
 from util import BUILD, HARNESS, REPO, Failure, logged, main, output, say
 
 UAPI = 'linux/kvm_memory_region_list.h'
@@ -53,13 +54,14 @@ def checkpatch():
 
 
 def uapi():
-    """The header compiles in userspace on its own and lays its structures out as agreed."""
+    """The header compiles in userspace on its own and lays its structures out as agreed; syzkaller's description agrees."""
     include = selftests.headers(series.TREE)
     code = f'#include <{UAPI}>\n#include <linux/kvm.h>\n'
     for name, (size, fields) in LAYOUT.items():
         code += f'_Static_assert(sizeof(struct {name}) == {size}, "size of {name}");\n'
         code += ''.join(f'_Static_assert(__builtin_offsetof(struct {name}, {field}) == {place}, '
                         f'"place of {field}");\n' for field, place in fields.items())
+    code += ''.join(f'#ifndef {name}\n#error {name} of syzlang/ is not defined\n#endif\n' for name in syzlang.check(LAYOUT))
     for machine in ('-m64', '-m32'):
         output(['gcc', '-Wall', '-Wextra', '-Werror', '-std=c99', machine, '-nostdinc', '-isystem', include,
                 '-fsyntax-only', '-x', 'c', '-'], input=code)
