@@ -2,7 +2,8 @@
 """`make mutants`: break the kernel in one way after the other, and see that a test notices.
 
 mutants/NAME.patch says which hazard or guarantee it attacks, which test has to fail, and in which way
-(Fails:, a regular expression); its diff applies to the composed tree.  Only KVM is rebuilt.  The table goes to
+(Fails:, a regular expression); its diff applies to the composed tree.  Also:, in some, is a regular expression for
+the fuzzer, which has to find the mutant on the same beds within 10 minutes.  Only KVM is rebuilt.  The table goes to
 mutants/README.md when all have run."""
 import dataclasses
 import os
@@ -21,6 +22,7 @@ import series
 from util import BUILD, REPO, Failure, git, main, say, write_if_changed
 
 PLACE = REPO / 'mutants'
+FUZZER, FUZZER_SECONDS = 'memory_region_list_fuzz_test', 600
 HEAD = '''# Mutants
 
 Each of these patches breaks the kernel in one way, and a test has to fail, on each bed that the patch names.
@@ -40,6 +42,18 @@ class Mutant:
     what: str
     diff: str
     fails: str
+    also: str = ''
+
+    def attacks(self, reg):
+        """(test, how it has to fail) of each that has to notice."""
+        tests = {test.name: test for test in reg.tests}
+        wanted = [(tests.get(self.test), self.fails)]
+        if self.also:
+            fuzzer = tests[FUZZER]
+            wanted.append((registry.soaked(fuzzer, int(FUZZER_SECONDS * fuzzer.soak), 1), self.also))
+        if any(test is None or set(self.beds) - set(test.beds) for test, _ in wanted):
+            raise Failure(f'mutants/{self.name}.patch: the registry has no test {self.test} on {" ".join(self.beds)}.')
+        return wanted
 
 
 def parse(path):
@@ -47,11 +61,11 @@ def parse(path):
     text = path.read_text()
     head, mark, diff = text.partition('diff --git')
     fields = dict(re.findall(r'^(\w+): (.*)$', head, re.M))
-    if sorted(fields) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
+    if sorted(set(fields) - {'Also'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
         raise Failure(f'mutants/{path.name} needs the lines Hazard:, Test:, Beds:, What:, Fails: (how the test has '
-                      'to fail) and a diff.')
+                      'to fail), maybe Also: (how the fuzzer has to), and a diff.')
     return Mutant(path.stem, fields['Hazard'], fields['Test'], fields['Beds'].split(), fields['What'], mark + diff,
-                  fields['Fails'])
+                  fields['Fails'], fields.get('Also', ''))
 
 
 def commit_of(mutant):
@@ -70,19 +84,11 @@ def commit_of(mutant):
     return git(base.LINUX, 'commit-tree', tree, '-p', 'composed', '-m', mutant.name, env=ident).strip()
 
 
-def fits(mutant, reg):
-    """The test that has to fail; an error if it does not run on these beds."""
-    test = next((test for test in reg.tests if test.name == mutant.test), None)
-    if test is None or set(mutant.beds) - set(test.beds):
-        raise Failure(f'mutants/{mutant.name}.patch: the registry has no test {mutant.test} on {" ".join(mutant.beds)}.')
-    return test
-
-
 def check():
     """All of them still apply, and name a test."""
     reg = registry.load()
     for path in sorted(PLACE.glob('*.patch')):
-        fits(parse(path), reg)
+        parse(path).attacks(reg)
         commit_of(parse(path))
 
 
@@ -93,28 +99,35 @@ def kernel_of(commit, bed, prove):
     return debian.kernel(commit, BUILD / ('kmod-mutant' + '-prove' * prove), prove)
 
 
-def noticed(mutant, verdicts):
-    """Why the first verdict that is a failure is one, or None.  It has to be as `Fails:` says."""
+def noticed(fails, verdicts):
+    """Why the first verdict that is a failure is one, or None.  It has to be as the mutant says."""
     failed = next((verdict for verdict in verdicts if verdict.word == 'FAIL'), None)
     if not failed:
         return None
-    if not re.search(mutant.fails, f'{failed.why}\n{failed.output}'):
-        say(f'    {failed.name} fails, but not with "{mutant.fails}": {failed.why}\n{failed.output}')
+    if not re.search(fails, f'{failed.why}\n{failed.output}'):
+        say(f'    {failed.name} fails, but not with "{fails}": {failed.why}\n{failed.output}')
         return None
-    return failed.why
+    return f'{failed.why}, after {failed.seconds} s'
 
 
 def attack(mutant, reg, binaries):
-    """Build it and boot it on each bed; {bed: why, or None where it survives}."""
+    """Build it and boot it on each bed; {(test, bed): why, or None where it survives}."""
     commit = commit_of(mutant)
     prove = os.environ.get('PROVE') == '1' or bool(set(mutant.beds) & set(registry.delayed(reg)))
-    test = fits(mutant, reg)
     found = {}
-    for bed in mutant.beds:
-        job = boot.Job(f'mutant/{mutant.name}/{bed}', kernel_of(commit, reg.beds[bed], prove),
-                       dict(reg.beds[bed], name=bed), [test], binaries)
-        found[bed] = noticed(mutant, boot.boot(job)[0])
+    for test, fails in mutant.attacks(reg):
+        for bed in mutant.beds:
+            job = boot.Job(f'mutant/{mutant.name}/{bed}/{test.name}', kernel_of(commit, reg.beds[bed], prove),
+                           dict(reg.beds[bed], name=bed), [test], binaries)
+            found[test.name, bed] = noticed(fails, boot.boot(job)[0])
     return found
+
+
+def noticed_by(found):
+    """The tests, each with the beds on which it noticed."""
+    tests = dict.fromkeys(test for (test, _), why in found.items() if why)
+    return '; '.join(', '.join([test, *(bed for (name, bed), why in found.items() if name == test and why)])
+                     for test in tests) or 'nothing'
 
 
 def table(fresh):
@@ -138,13 +151,12 @@ def run(_):
         start = time.monotonic()
         found = attack(mutant, reg, binaries)
         seconds = time.monotonic() - start
-        for bed, why in found.items():
+        for (test, bed), why in found.items():
             say(f'{number}/{len(mutants)} {mutant.name}: ' +
-                (f'noticed by {mutant.test} on {bed}: {why}' if why else f'SURVIVES on {bed}'))
+                (f'noticed by {test} on {bed}: {why}' if why else f'SURVIVES {test} on {bed}'))
         survived += [] if all(found.values()) else [mutant.name]
-        beds = ', '.join(bed for bed, why in found.items() if why)
-        rows[mutant.name] = (f'| {mutant.hazard} | {mutant.name} | {mutant.what} | '
-                             f'{f"{mutant.test}, {beds}" if beds else "nothing"} | {seconds:.0f} |\n')
+        rows[mutant.name] = (f'| {mutant.hazard} | {mutant.name} | {mutant.what} | {noticed_by(found)} | '
+                             f'{seconds:.0f} |\n')
     table(rows)
     say(f'{len(rows) - len(survived)} passed, {len(survived)} failed, 0 skipped')
     return 1 if survived else 0

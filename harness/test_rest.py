@@ -18,6 +18,7 @@ import mutants
 import prefixes
 import registry
 import run
+import syzlang
 import util
 
 
@@ -111,20 +112,31 @@ class Parts(unittest.TestCase):
         self.assertFalse(claims.stands('no-hol', text) or claims.stands('pause', text))
 
     def test_mutants_name_tests_and_beds_of_the_registry(self):
-        tests = {test.name: test for test in registry.load().tests}
+        reg = registry.load()
         for path in mutants.PLACE.glob('*.patch'):
             mutant = mutants.parse(path)
-            self.assertLessEqual(set(mutant.beds), set(tests[mutant.test].beds), mutant.name)
+            wanted = mutant.attacks(reg)
+            self.assertEqual(len(wanted), 2 if mutant.also else 1, mutant.name)
+            self.assertEqual({'-t' in test.args for test, _ in wanted[1:]}, {True} if mutant.also else set())
 
     def test_a_mutant_has_to_fail_as_it_says(self):
         mutant = mutants.Mutant('m', 'h', 't', ['npt'], 'what', 'diff', 'wanted .* got 0')
 
         def noticed(word, output):
             with contextlib.redirect_stdout(io.StringIO()):
-                return mutants.noticed(mutant, [judge.Verdict('t', word, 'exit status 254', 0, output)])
-        self.assertEqual(noticed('FAIL', 'wanted a bit, got 0'), 'exit status 254')
+                return mutants.noticed(mutant.fails, [judge.Verdict('t', word, 'exit status 254', 0, output)])
+        self.assertEqual(noticed('FAIL', 'wanted a bit, got 0'), 'exit status 254, after 0 s')
         self.assertIsNone(noticed('FAIL', 'wanted a bit, got 1'))
         self.assertIsNone(noticed('PASS', 'wanted a bit, got 0'))
+
+    def test_a_description_for_syzkaller(self):
+        text = ('ioctl$KVM_X(fd fd_kvmvm, cmd const[KVM_X])\n# KVM_NOT\nf = KVM_A, KVM_B\n\nhead {\n'
+                '\tn\t\tlen[rest, int32]\n\tout\tint32\t(out)\n\tmany\tarray[const[0, int64], 2]\n'
+                '\trest\tarray[entry, 0:16]\n}\n')
+        self.assertEqual(syzlang.structs(text), {'head': (24, {'n': 0, 'out': 4, 'many': 8, 'rest': 24})})
+        self.assertEqual(syzlang.constants(text), ['KVM_A', 'KVM_B', 'KVM_X'])
+        with self.assertRaises(util.Failure):
+            syzlang.size_of('strange')
 
     def test_what_skips_on_the_base_shares_a_boot(self):
         tests = [registry.Test(name, ('npt',), 1, base=kind)
