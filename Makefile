@@ -21,6 +21,10 @@ soak: ## the race and dirty page tests for MINUTES=10 each, the fuzzer for twice
 	@sh harness/needs.sh base build boot
 	@$(H)/run.py soak
 
+faults: ## fail each allocation, and each copy, of a call once (TESTS= BEDS=)
+	@sh harness/needs.sh base build boot
+	@$(H)/run.py faults
+
 mutants: ## break the kernel in one way after the other, and see that a test notices (NAMES= PROVE=1)
 	@sh harness/needs.sh base build boot bochs
 	@$(H)/mutants.py
@@ -56,4 +60,4 @@ base: ## unpack the base into build/linux
 clean: ## remove what was built; build/linux, where you work, stays
 	@$(H)/clean.py
 
-.PHONY: help demo test test-all soak mutants model check check-series mail series split base clean
+.PHONY: help demo test test-all soak faults mutants model check check-series mail series split base clean

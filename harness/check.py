@@ -12,6 +12,7 @@ import mutants
 import roundtrip
 import selftests
 import series
+import sites
 import syzlang
 from util import BUILD, HARNESS, REPO, Failure, logged, main, output, say
 
@@ -105,13 +106,13 @@ def sizes():
 STEPS = {
     'compose': series.compose, 'round trip': roundtrip.split, 'mail': roundtrip.apply_mail,
     'checkpatch': checkpatch, 'uapi header': uapi, 'documents': docs.check, 'claims': claims.check,
-    'planner': planner,
+    'fault sites': sites.check, 'planner': planner,
     'mutants apply': mutants.check, 'harness tests': harness_tests, 'shellcheck': shell, 'file sizes': sizes,
 }
 
 
 # What says something even when the series does not compose.
-ALONE = ('compose', 'claims', 'harness tests', 'shellcheck', 'file sizes')
+ALONE = ('compose', 'claims', 'fault sites', 'harness tests', 'shellcheck', 'file sizes')
 
 
 def step(name, function, composed):

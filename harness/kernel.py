@@ -9,7 +9,8 @@ from util import BUILD, HARNESS, JOBS, Failure, git, lock, logged, main, output,
 
 # What the option of prove.config needs; the base has it not.
 PROVER = 'virt/kvm/memslot_prove.c'
-FRAGMENTS = {'full': ('full',), 'debug': ('full', 'debug'), 'prefix': ('full', 'prefix')}
+FRAGMENTS = {'full': ('full',), 'debug': ('full', 'debug'), 'fault': ('full', 'fault'),
+             'prefix': ('full', 'prefix')}
 
 
 def lost(text, config):

@@ -92,8 +92,10 @@ def check():
         commit_of(parse(path))
 
 
-def kernel_of(commit, bed, prove):
-    """Debian's with other modules, or for Bochs a small one with KVM built in."""
+def kernel_of(commit, bed, prove, lane):
+    """Debian's with other modules, or for Bochs, and for a test that has a lane, one with KVM built in."""
+    if lane:
+        return kernel.variant(lane, commit, BUILD / f'k-mutant-{lane}')
     if boot.machine(bed) == 'bochs':
         return kernel.variant('full', commit, BUILD / 'k-mutant')
     return debian.kernel(commit, BUILD / ('kmod-mutant' + '-prove' * prove), prove)
@@ -117,8 +119,9 @@ def attack(mutant, reg, binaries):
     found = {}
     for test, fails in mutant.attacks(reg):
         for bed in mutant.beds:
-            job = boot.Job(f'mutant/{mutant.name}/{bed}/{test.name}', kernel_of(commit, reg.beds[bed], prove),
-                           dict(reg.beds[bed], name=bed), [test], binaries)
+            job = boot.Job(f'mutant/{mutant.name}/{bed}/{test.name}', kernel_of(commit, reg.beds[bed], prove, test.lane),
+                           dict(reg.beds[bed], name=bed), [test], binaries,
+                           reg.lanes[test.lane]['slower'] if test.lane else 1)
             found[test.name, bed] = noticed(fails, boot.boot(job)[0])
     return found
 

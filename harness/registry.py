@@ -20,6 +20,7 @@ class Test:
     skip: dict = dataclasses.field(default_factory=dict)
     left_out: dict = dataclasses.field(default_factory=dict)
     binary: str = ''
+    lane: str = ''
 
     @property
     def program(self):
@@ -95,6 +96,15 @@ def select(registry, names):
     if unknown:
         raise Failure(f'TESTS= names {", ".join(sorted(unknown))}, which harness/tests.toml lacks.')
     return [test for test in registry.tests if not names or test.name in names]
+
+
+def of_lane(tests, lane, only, named):
+    """Those that run in this lane, or only there."""
+    found = [test for test in tests if test.lane == lane or not test.lane and not only]
+    lost = {test.name: test.lane for test in tests if test.name in named and test not in found}
+    if lost:
+        raise Failure(', '.join(f'{name} runs with LANE={where or "debian"}' for name, where in lost.items()) + '.')
+    return found
 
 
 def soaked(test, seconds, slower):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Plan the VMs of `make test`, `test-all`, `soak` and `demo`, run as many at a time as there are CPUs, and report."""
+"""Plan the VMs of `make test`, `test-all`, `soak`, `faults` and `demo`, run as many at a time as there are CPUs, and report."""
 import concurrent.futures
 import os
 import re
@@ -162,9 +162,10 @@ def kernels_of(lane, with_base):
     return found
 
 
-def wanted_tests(reg, kind):
+def wanted_tests(reg, kind, lane):
     """The tests that the command line asks for, on the beds it asks for; some beds are left to `make test-all`."""
-    tests = registry.select(reg, (os.environ.get('TESTS') or '').split())
+    named = (os.environ.get('TESTS') or '').split()
+    tests = registry.of_lane(registry.select(reg, named), lane, kind == 'faults', named)
     known = [bed for bed in reg.beds if prove() or bed not in registry.delayed(reg)]
     beds = (os.environ.get('BEDS') or '').split() or [
         name for name in known if kind == 'test-all' or not reg.beds[name].get('all')]
@@ -183,11 +184,12 @@ def intel_jobs(tests, reg, binaries):
 
 
 def test(kind):
-    """`make test`, `make test-all`, or `make soak`: what can be run for long, on the series alone."""
-    reg, lane = registry.load(), os.environ.get('LANE') or ('debug' if kind == 'soak' else 'debian')
+    """`make test` or `make test-all`; on the series alone `make soak`, what can be run for long, and `make faults`."""
+    reg, lane = registry.load(), os.environ.get('LANE') or {'soak': 'debug', 'faults': 'fault'}.get(kind, 'debian')
     if lane not in reg.lanes:
         raise Failure(f'LANE= is one of {", ".join(reg.lanes)}.')
-    tests, with_base = wanted_tests(reg, kind), kind != 'soak' and (os.environ.get('BASE_TOO') or '1') == '1'
+    tests = wanted_tests(reg, kind, lane)
+    with_base = kind not in ('soak', 'faults') and (os.environ.get('BASE_TOO') or '1') == '1'
     if kind == 'soak':
         seconds = 60 * int(os.environ.get('MINUTES') or 10)
         tests = [registry.soaked(t, seconds, reg.lanes[lane]['slower']) for t in tests]
@@ -223,8 +225,8 @@ def demo():
 
 
 def run(args):
-    if args not in (['test'], ['test-all'], ['soak'], ['demo']):
-        raise Failure('usage: run.py test | test-all | soak | demo')
+    if args not in (['test'], ['test-all'], ['soak'], ['faults'], ['demo']):
+        raise Failure('usage: run.py test | test-all | soak | faults | demo')
     return demo() if args == ['demo'] else test(*args)
 
 

@@ -18,6 +18,7 @@ import mutants
 import prefixes
 import registry
 import run
+import sites
 import syzlang
 import util
 
@@ -62,6 +63,23 @@ class Parts(unittest.TestCase):
     def test_registry_refuses_unknown_fields(self):
         with self.assertRaisesRegex(util.Failure, 'unknown colour'):
             registry.test_of({'name': 'x', 'beds': ['npt'], 'timeout': 1, 'colour': 'red'}, {'npt': {}})
+
+    def test_a_test_may_run_in_one_lane_only(self):
+        tests = [registry.Test('a', ('npt',), 1), registry.Test('b', ('npt',), 1, lane='fault')]
+
+        def names(lane, only, *named):
+            return [test.name for test in registry.of_lane(tests, lane, only, named)]
+        self.assertEqual((names('debian', False), names('fault', False), names('fault', True)),
+                         (['a'], ['a', 'b'], ['b']))
+        with self.assertRaisesRegex(util.Failure, 'b runs with LANE=fault'):
+            names('debian', False, 'b')
+        self.assertLessEqual({test.lane for test in registry.load().tests}, {'', *registry.load().lanes})
+
+    def test_places_that_can_fail(self):
+        text = ('static int one(int a,\n\t       int b)\n{\n\tp = kvmalloc_array(f(a), (b), X);\n\tq = kzalloc(1, X);\n'
+                '\tr = kzalloc(1,\n\t\t    X);\n\tkvfree(p); /* kmalloc(x) */\n}\n\nint two(void)\n{\n\tone(1, 2);\n}\n')
+        self.assertEqual(sites.in_source(text), {'one': 2})
+        self.assertEqual(sites.in_table('\t{ "one", 2, ALWAYS },\n'), {'one': 2})
 
     def test_beds(self):
         beds = registry.load().beds

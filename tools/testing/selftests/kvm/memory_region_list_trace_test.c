@@ -10,76 +10,39 @@
  * Does not prove: that nobody else waits on behalf of the caller.  Needs tracefs and
  * kprobe events, and to be in the initial PID namespace.
  */
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include "memory_region_list_guest.h"
+#include "memory_region_list_trace.h"
 
-#define TRACING		"/sys/kernel/tracing/"
-#define INSTANCE	TRACING "instances/mrl_trace_test/"
 #define LOG		KVM_MEM_LOG_DIRTY_PAGES
-
-static void write_file(const char *name, int flags, const char *text)
-{
-	int fd = open(name, O_WRONLY | flags), r;
-
-	TEST_ASSERT(fd >= 0, "open() of %s: got errno %d (%s)", name, errno, strerror(errno));
-	r = write(fd, text, strlen(text));
-	TEST_ASSERT(r == strlen(text), "Write of '%s' to %s: wanted %zu, got %d, errno %d (%s)",
-		    text, name, strlen(text), r, errno, strerror(errno));
-	close(fd);
-}
-
-/* Record what this thread does. */
-static void enable_event(const char *event)
-{
-	char name[128], filter[64];
-
-	snprintf(filter, sizeof(filter), "common_pid == %d", gettid());
-	snprintf(name, sizeof(name), INSTANCE "events/%s/filter", event);
-	write_file(name, 0, filter);
-	snprintf(name, sizeof(name), INSTANCE "events/%s/enable", event);
-	write_file(name, 0, "1");
-}
 
 static const char * const probes[] = { "mrl/expedited", "mrl/normal" };
 
 static void tracing_start(void)
 {
-	int r = mkdir(INSTANCE, 0700), i;
+	int i;
 
-	TEST_ASSERT(!r, "mkdir() of " INSTANCE ": wanted 0, got %d, errno %d", r, errno);
-	write_file(TRACING "kprobe_events", O_APPEND,
-		   "p:mrl/expedited synchronize_srcu_expedited\n");
-	write_file(TRACING "kprobe_events", O_APPEND, "p:mrl/normal synchronize_srcu\n");
+	mrl_trace_start();
+	mrl_trace_probe("p:mrl/expedited synchronize_srcu_expedited\n");
+	mrl_trace_probe("p:mrl/normal synchronize_srcu\n");
 	for (i = 0; i < ARRAY_SIZE(probes); i++)
-		enable_event(probes[i]);
-	enable_event("kvm/kvm_memory_region_list");
+		mrl_trace_enable(probes[i], NULL);
+	mrl_trace_enable("kvm/kvm_memory_region_list", NULL);
 }
 
 static void tracing_stop(void)
 {
-	rmdir(INSTANCE);
-	write_file(TRACING "kprobe_events", O_APPEND, "-:mrl/expedited\n");
-	write_file(TRACING "kprobe_events", O_APPEND, "-:mrl/normal\n");
+	mrl_trace_stop();
+	mrl_trace_probe("-:mrl/expedited\n");
+	mrl_trace_probe("-:mrl/normal\n");
 }
 
-static void trace_clear(void)
-{
-	int fd = open(INSTANCE "trace", O_WRONLY | O_TRUNC);
-
-	TEST_ASSERT(fd >= 0, "open() of " INSTANCE "trace: got errno %d", errno);
-	close(fd);
-}
-
-/* Count the lines of @event since trace_clear(), and keep the last one. */
+/* Count the lines of @event since mrl_trace_clear(), and keep the last one. */
 static int trace_count(const char *event, char *last, size_t size)
 {
-	FILE *f = fopen(INSTANCE "trace", "r");
+	FILE *f = mrl_trace_open();
 	char line[1024], key[64], *at;
 	int nr = 0;
 
-	TEST_ASSERT(f, "fopen() of " INSTANCE "trace: got errno %d", errno);
 	snprintf(key, sizeof(key), ": %s:", event);
 	while (fgets(line, sizeof(line), f)) {
 		at = line[0] == '#' ? NULL : strstr(line, key);
@@ -106,17 +69,17 @@ static void expect_waits(int want, const char *what)
 /* As a control: the probes are hit. */
 static void test_old_ioctls(struct kvm_vm *vm)
 {
-	trace_clear();
+	mrl_trace_clear();
 	vm_set_user_memory_region(vm, 1, 0, MRL_GPA(0), MRL_SIZE(4), (void *)MRL_HVA(0));
 	expect_waits(1, "Old ioctl, create");
-	trace_clear();
+	mrl_trace_clear();
 	vm_set_user_memory_region(vm, 1, 0, 0, 0, NULL);
 	expect_waits(2, "Old ioctl, delete");
 }
 
 static void apply(struct kvm_vm *vm, struct mrl *l, int want, const char *what)
 {
-	trace_clear();
+	mrl_trace_clear();
 	mrl_apply(vm, l);
 	expect_waits(want, what);
 }
@@ -146,7 +109,7 @@ static void test_grace_periods(struct kvm_vm *vm, uint32_t nr)
 	fill(&l, nr, 0, 0);
 	apply(vm, &l, 1, "delete");
 
-	trace_clear();
+	mrl_trace_clear();
 	TEST_ASSERT(__mrl_apply(vm, &l) == -1 && errno == ENOENT,
 		    "Delete again: wanted errno %d, got %d", ENOENT, errno);
 	expect_waits(0, "failed");
@@ -205,7 +168,7 @@ static struct event check_event(struct kvm_vm *vm, struct mrl *l, struct event w
 	struct event got;
 	int r;
 
-	trace_clear();
+	mrl_trace_clear();
 	r = __mrl_apply(vm, l);
 	r = r ? -errno : 0;
 	counts = mrl_counts_since(vm, counts);
@@ -324,8 +287,8 @@ int main(int argc, char *argv[])
 	struct kvm_vm *vm;
 
 	mrl_require();
-	TEST_REQUIRE(!access(TRACING "kprobe_events", W_OK));
-	TEST_REQUIRE(!access(TRACING "events/kvm/kvm_memory_region_list", F_OK));
+	TEST_REQUIRE(!access(MRL_TRACING "kprobe_events", W_OK));
+	TEST_REQUIRE(!access(MRL_TRACING "events/kvm/kvm_memory_region_list", F_OK));
 
 	mrl_mem_alloc(MRL_MEM_PAGES);
 	tracing_start();

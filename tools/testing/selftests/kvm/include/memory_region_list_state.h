@@ -304,19 +304,20 @@ static inline void mrl_world_dirty_ring(struct mrl_world *w)
 		    __builtin_popcountll(MRL_DIRTY_PAGES), MRL_RING_CMP, used, i);
 }
 
+static const mrl_entry mrl_world_slots[] = {
+	MRL_E(MRL_PLAIN, 0, 0, 16, 0),
+	MRL_E(MRL_LOGGED, KVM_MEM_LOG_DIRTY_PAGES, 16, 16, 16),
+	MRL_E(MRL_READONLY, KVM_MEM_READONLY, 32, 8, 32),
+	MRL_E(MRL_LOGGED_2, KVM_MEM_LOG_DIRTY_PAGES, 48, 8, 48),
+};
+
 static inline void mrl_world_fill(struct mrl_world *w)
 {
-	static const mrl_entry slots[] = {
-		MRL_E(MRL_PLAIN, 0, 0, 16, 0),
-		MRL_E(MRL_LOGGED, KVM_MEM_LOG_DIRTY_PAGES, 16, 16, 16),
-		MRL_E(MRL_READONLY, KVM_MEM_READONLY, 32, 8, 32),
-		MRL_E(MRL_LOGGED_2, KVM_MEM_LOG_DIRTY_PAGES, 48, 8, 48),
-	};
-	struct mrl l = mrl_alloc(ARRAY_SIZE(slots));
+	struct mrl l = mrl_alloc(ARRAY_SIZE(mrl_world_slots));
 
 	l.list->nent = l.max;
 	l.list->as_id = w->as_id;
-	memcpy(l.list->entries, slots, sizeof(slots));
+	memcpy(l.list->entries, mrl_world_slots, sizeof(mrl_world_slots));
 	mrl_apply(w->g.vm, &l);
 	mrl_free(&l);
 
