@@ -225,8 +225,12 @@ bool kvm_arch_prefers_zap_of_shadow_pages(struct kvm *kvm, u64 npages)
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
-	if (READ_ONCE(kvm->arch.indirect_shadow_pages))
-		lookups += READ_ONCE(kvm->arch.n_used_mmu_pages) / KVM_NUM_MMU_PAGES;
+	/*
+	 * Both change under mmu_lock, which is not held.  Any value will do, it
+	 * decides how long the call takes, not what it does.
+	 */
+	if (data_race(kvm->arch.indirect_shadow_pages))
+		lookups += data_race(kvm->arch.n_used_mmu_pages) / KVM_NUM_MMU_PAGES;
 
 	return kvm_memslots_have_rmaps(kvm) && npages * lookups > KVM_MAX_LOOKUPS;
 }
