@@ -17,6 +17,10 @@ test-all: ## the same on all beds, those of Intel too, that Bochs emulates
 	@sh harness/needs.sh base build boot bochs
 	@$(H)/run.py test-all
 
+coverage: ## which lines and branches of the new kernel files the tests run (TESTS= BEDS=)
+	@sh harness/needs.sh base build boot
+	@$(H)/cover.py
+
 soak: ## the race and dirty page tests for MINUTES=10 each, the fuzzer for twice that, on the debug kernel (TESTS= BEDS= LANE= THREAD=)
 	@sh harness/needs.sh base build boot
 	@$(H)/run.py soak
@@ -60,4 +64,4 @@ base: ## unpack the base into build/linux
 clean: ## remove what was built; build/linux, where you work, stays
 	@$(H)/clean.py
 
-.PHONY: help demo test test-all soak faults mutants model check check-series mail series split base clean
+.PHONY: help demo test test-all coverage soak faults mutants model check check-series mail series split base clean

@@ -37,6 +37,7 @@ class Job:
     tests: list         # of registry.Test
     binaries: dict      # {name: file}
     slower: int = 1
+    settings: tuple = ()    # (file, value) to write before the first test
 
 
 def cpio(files):
@@ -51,14 +52,14 @@ def cpio(files):
     return bytes(out)
 
 
-def init_program():
-    """The static PID 1, built once."""
-    source, program = HARNESS / 'guest/init.c', BUILD / 'init'
+def guest_program(name):
+    """A static program of harness/guest, built once."""
+    source, program = HARNESS / f'guest/{name}.c', BUILD / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        fresh = BUILD / f'init.{os.getpid()}.{threading.get_ident()}'
+        fresh = BUILD / f'{name}.{os.getpid()}.{threading.get_ident()}'
         output(['gcc', '-static', '-O2', '-Wall', '-Wextra', '-Werror', '-o', fresh, source])
         fresh.rename(program)
-    return program.read_bytes()
+    return program
 
 
 def machine(bed):
@@ -78,6 +79,7 @@ def plan_lines(job, nonce):
     lines += [f'load /mod/{name}.ko {job.bed.get(name, "")}' for name in modules]
     lines += [f'set {path} {value}' for path, value in SET
               if not (path.endswith('panic_on_warn') and job.bed.get('warns', {}).get('test'))]
+    lines += [f'set {path} {value}' for path, value in job.settings]
     lines += [f'test {test.timeout * job.slower} {test.name} /test/{test.name} {" ".join(test.args)}'.rstrip()
               for test in job.tests]
     if modules:
@@ -88,7 +90,7 @@ def plan_lines(job, nonce):
 def initramfs(job, plan):
     directory, program = (stat.S_IFDIR | 0o755, b''), stat.S_IFREG | 0o755
     files = {name: directory for name in ('dev', 'proc', 'sys', 'tmp', 'mod', 'test')}
-    files['init'] = (program, init_program())
+    files['init'] = (program, guest_program('init').read_bytes())
     files['plan'] = (stat.S_IFREG | 0o644, plan.encode())
     files |= {f'mod/{name}.ko': (stat.S_IFREG | 0o644, job.kernel[1][name]) for name in loaded(job.kernel)}
     files |= {f'test/{test.name}': (program, job.binaries[test.program].read_bytes())

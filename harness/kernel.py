@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
 """Kernels with a configuration of their own: fragments merged on allnoconfig, each line verified."""
+import os
+import pathlib
 import re
 
 import base
 import series
 from debian import KVM_DIRS, tree_files
-from util import BUILD, HARNESS, JOBS, Failure, git, lock, logged, main, output, relative, say, sync
+from util import BUILD, HARNESS, JOBS, REPO, Failure, git, lock, logged, main, output, relative, say, sync
 
 # What the option of prove.config needs; the base has it not.
 PROVER = 'virt/kvm/memslot_prove.c'
-FRAGMENTS = {'full': ('full',), 'debug': ('full', 'debug'), 'fault': ('full', 'fault'),
-             'prefix': ('full', 'prefix')}
+FRAGMENTS = {'full': ('full',), 'debug': ('full', 'debug'), 'gcov': ('full', 'gcov'), 'kcsan': ('full', 'kcsan'),
+             'fault': ('full', 'fault'), 'prefix': ('full', 'prefix')}
+# Lanes whose kernels verify themselves, PROVE=1 or not.
+PROVED = ('debug', 'gcov')
+TREES = ('rbtree.o', 'interval_tree.o')
+# Before functions are inlined, so that each branch counts once, not once a caller.
+GCOV = '-fprofile-arcs -ftest-coverage -fprofile-update=atomic -fno-early-inlining -fno-tree-loop-im'
 
 
 def lost(text, config):
@@ -26,7 +33,7 @@ def lost(text, config):
 
 def configure(tree, lane, out, prove=False):
     """Write out/.config, unless it is there and as wanted."""
-    names = FRAGMENTS[lane] + (('prove',) if prove or lane == 'debug' and (tree / PROVER).exists() else ())
+    names = FRAGMENTS[lane] + (('prove',) if prove or lane in PROVED and (tree / PROVER).exists() else ())
     parts = [HARNESS / f'config/{name}.config' for name in names]
     wanted = f'# {tree}\n' + ''.join(part.read_text() for part in parts)
     stamp = out / '.fragments'
@@ -60,10 +67,36 @@ def worktree(commit):
     return tree
 
 
+def objects(names):
+    """The objects of these source files, as the Makefile of KVM names them."""
+    return [str(pathlib.Path(os.path.relpath(name, KVM_DIRS[0])).with_suffix('.o')) for name in sorted(names)]
+
+
+def gcov_switches(_):
+    """Count in the files of the series, and in a user of their headers that is none of them."""
+    own = [name for name in series.overlay(REPO) if name.startswith(KVM_DIRS) and name.endswith('.c')]
+    return [f'CFLAGS_GCOV={GCOV}', *(f'GCOV_PROFILE_{name}=y' for name in objects([*own, 'virt/kvm/kvm_main.c']))]
+
+
+def kcsan_switches(tree):
+    """Look at KVM and its trees, and know the barriers that are implied by locks and RCU."""
+    below = {place: [str(path.relative_to(tree)) for path in (tree / place).rglob('*.c')]
+             for place in (*KVM_DIRS, 'kernel/locking', 'kernel/rcu')}
+    return ['KCSAN_SANITIZE=n', *(f'KCSAN_SANITIZE_{name}=y' for name in
+                                  [*objects(sum((below[place] for place in KVM_DIRS), [])), *TREES]),
+            *(f'KCSAN_INSTRUMENT_BARRIERS_{pathlib.Path(name).stem}.o=y'
+              for place in ('kernel/locking', 'kernel/rcu') for name in sorted(below[place]))]
+
+
+# Variables for make that a configuration can't hold.
+SWITCHES = {'gcov': gcov_switches, 'kcsan': kcsan_switches}
+
+
 def build(tree, lane, out, prove=False):
     configure(tree, lane, out, prove)
     logged(f'Building the {lane} kernel in {relative(out)}',
-           ['make', '-C', tree, f'O={out}', f'-j{JOBS}', 'LOCALVERSION=-' + lane, 'bzImage'],
+           ['make', '-C', tree, f'O={out}', f'-j{JOBS}', 'LOCALVERSION=-' + lane,
+            *(SWITCHES[lane](tree) if lane in SWITCHES else ()), 'bzImage'],
            BUILD / f'log/{out.name}.log')
     return out / 'arch/x86/boot/bzImage', {}
 

@@ -15,6 +15,7 @@ import time
 import base
 import boot
 import debian
+import kcsan
 import kernel
 import registry
 import selftests
@@ -43,6 +44,7 @@ class Mutant:
     diff: str
     fails: str
     also: str = ''
+    lane: str = ''
 
     def attacks(self, reg):
         """(test, how it has to fail) of each that has to notice."""
@@ -61,11 +63,11 @@ def parse(path):
     text = path.read_text()
     head, mark, diff = text.partition('diff --git')
     fields = dict(re.findall(r'^(\w+): (.*)$', head, re.M))
-    if sorted(set(fields) - {'Also'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
+    if sorted(set(fields) - {'Also', 'Lane'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
         raise Failure(f'mutants/{path.name} needs the lines Hazard:, Test:, Beds:, What:, Fails: (how the test has '
-                      'to fail), maybe Also: (how the fuzzer has to), and a diff.')
+                      'to fail), maybe Also: (how the fuzzer has to), Lane:, and a diff.')
     return Mutant(path.stem, fields['Hazard'], fields['Test'], fields['Beds'].split(), fields['What'], mark + diff,
-                  fields['Fails'], fields.get('Also', ''))
+                  fields['Fails'], fields.get('Also', ''), fields.get('Lane', ''))
 
 
 def commit_of(mutant):
@@ -92,12 +94,10 @@ def check():
         commit_of(parse(path))
 
 
-def kernel_of(commit, bed, prove, lane):
-    """Debian's with other modules, or for Bochs, and for a test that has a lane, one with KVM built in."""
-    if lane:
-        return kernel.variant(lane, commit, BUILD / f'k-mutant-{lane}')
-    if boot.machine(bed) == 'bochs':
-        return kernel.variant('full', commit, BUILD / 'k-mutant')
+def kernel_of(commit, bed, lane, prove):
+    """Debian's with other modules; for Bochs, or if the mutant has a lane, one with KVM built in."""
+    if boot.machine(bed) == 'bochs' or lane:
+        return kernel.variant(lane or 'full', commit, BUILD / ('k-mutant' + f'-{lane}' * bool(lane)))
     return debian.kernel(commit, BUILD / ('kmod-mutant' + '-prove' * prove), prove)
 
 
@@ -118,10 +118,11 @@ def attack(mutant, reg, binaries):
     prove = os.environ.get('PROVE') == '1' or bool(set(mutant.beds) & set(registry.delayed(reg)))
     found = {}
     for test, fails in mutant.attacks(reg):
+        lane = mutant.lane or test.lane
         for bed in mutant.beds:
-            job = boot.Job(f'mutant/{mutant.name}/{bed}/{test.name}', kernel_of(commit, reg.beds[bed], prove, test.lane),
-                           dict(reg.beds[bed], name=bed), [test], binaries,
-                           reg.lanes[test.lane]['slower'] if test.lane else 1)
+            job = boot.Job(f'mutant/{mutant.name}/{bed}/{test.name}', kernel_of(commit, reg.beds[bed], lane, prove),
+                           dict(reg.beds[bed], name=bed), [test], binaries, reg.lanes[lane or 'debian']['slower'],
+                           kcsan.settings() if lane == 'kcsan' else ())
             found[test.name, bed] = noticed(fails, boot.boot(job)[0])
     return found
 

@@ -9,6 +9,7 @@ import base
 import boot
 import debian
 import judge
+import kcsan
 import kernel
 import registry
 import selftests
@@ -36,7 +37,8 @@ def jobs_of(tests, reg, kernels, binaries, lane, machine='qemu'):
                 continue
             for name, together in boots_of(tests, where, bed):
                 yield boot.Job(f'{lane}/{where}/{bed}/{name}', image, dict(reg.beds[bed], name=bed),
-                               together, binaries, reg.lanes[lane]['slower'])
+                               together, binaries, reg.lanes[lane]['slower'],
+                               kcsan.settings() if lane == 'kcsan' else ())
 
 
 def label(job, name=''):
