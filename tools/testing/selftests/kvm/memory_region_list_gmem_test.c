@@ -8,7 +8,11 @@
  * their slot stays, are gone where it went, and are in the file still when another slot
  * gets them in a later call, at another gfn.
  *
- * Not shown: what is refused (memory_region_list_errors_test.c).
+ * Shows *all-or-nothing* where nothing but the binding can fail: two new slots want a page
+ * of the file both.  The first one's binding is undone, i.e. the same call without the
+ * overlap succeeds.
+ *
+ * Not shown: what else is refused (memory_region_list_errors_test.c).
  */
 #include "memory_region_list_guest.h"
 
@@ -152,6 +156,31 @@ static void test_one_call(void)
 	expect_gone(C, 2, "delete all");
 }
 
+static void test_bound_twice(void)
+{
+	uint32_t id;
+	int r;
+
+	set_plain(5, 0, PLAIN, PLAIN + 4, PLAIN);
+	set_gmem(1, A, 0);
+	set_gmem(2, B, PAGES - 1);
+	r = __mrl_apply(g.vm, &list);
+	TEST_ASSERT(r == -1 && errno == EINVAL, "Bound twice: wanted -1, errno %d, got %d, errno %d",
+		    EINVAL, r, errno);
+	TEST_ASSERT(list.list->error_index == 1 || list.list->error_index == 2,
+		    "Bound twice: error_index: wanted 1 or 2, got %u", list.list->error_index);
+	for (id = 1; id <= 5; id++)
+		TEST_ASSERT(!mrl_slot_exists(g.vm, 0, id),
+			    "all-or-nothing: Bound twice: wanted no slot %u, got one", id);
+
+	list.list->entries[2].guest_memfd_offset = MRL_SIZE(PAGES);
+	apply("Bound once");
+	mrl_delete(&list, 1);
+	mrl_delete(&list, 2);
+	mrl_delete(&list, 5);
+	apply("Unbound");
+}
+
 int main(int argc, char *argv[])
 {
 	struct vm_shape shape = VM_SHAPE_DEFAULT;
@@ -164,6 +193,7 @@ int main(int argc, char *argv[])
 	shape.type = KVM_X86_SW_PROTECTED_VM;
 	g = mrl_guest_init(__vm_create(shape, 1, 0), MRL_WIN_PAGES);
 	fd = vm_create_guest_memfd(g.vm, MRL_SIZE(16), 0);
+	test_bound_twice();
 	test_one_call();
 	close(fd);
 	mrl_free(&list);

@@ -92,24 +92,30 @@ static void *reader_thread(void *arg)
 	return NULL;
 }
 
-/* Slots 6 and 7 log and are dirty; their buffers are @kept and @lost. */
+/*
+ * Slots 6 and 7 log, are dirty, and go; slot 9 logs, too, and stays as it is.  The buffer
+ * of slot 6 is @kept, those of 9 and 7 are @lost.
+ */
 static void lost_result_setup(struct mrl_world *w, struct mrl *l, void *kept, void *lost)
 {
 	mrl_set(l, 6, KVM_MEM_LOG_DIRTY_PAGES, MRL_GPA(40), MRL_SIZE(4), (void *)MRL_HVA(40));
 	mrl_set(l, 7, KVM_MEM_LOG_DIRTY_PAGES, MRL_GPA(44), MRL_SIZE(4), (void *)MRL_HVA(44));
 	mrl_set(l, 8, 0, MRL_GPA(LAZY_PAGE), MRL_PAGE_SIZE, (void *)MRL_LAZY(0));
+	mrl_set(l, 9, KVM_MEM_LOG_DIRTY_PAGES, MRL_GPA(58), MRL_SIZE(2), (void *)MRL_HVA(58));
 	mrl_apply(w->g.vm, l);
 	mrl_guest_write(&w->g, 0, BIT_ULL(41) | BIT_ULL(45), w->want.val);
 
 	mrl_reset(l);
 	mrl_result(mrl_delete(l, 6), kept, 8);
-	mrl_result(mrl_delete(l, 7), lost, 8);
+	mrl_result(mrl_set(l, 9, KVM_MEM_LOG_DIRTY_PAGES, MRL_GPA(58), MRL_SIZE(2),
+			   (void *)MRL_HVA(58)), lost, 8);
+	mrl_result(mrl_delete(l, 7), lost + 8, 8);
 }
 
-/* The buffer of slot 7 goes once the slots are gone. */
+/* The buffers of slots 9 and 7 go once the slots are gone. */
 static void test_lost_result(struct mrl_world *w)
 {
-	struct mrl_call c = { .vm = w->g.vm, .l = mrl_alloc(3) };
+	struct mrl_call c = { .vm = w->g.vm, .l = mrl_alloc(4) };
 	uint64_t grace_periods, *kept = (void *)MRL_RESULT_RW;
 	int fd = mrl_lazy_create(1);
 	pthread_t reader;
@@ -140,7 +146,9 @@ static void test_lost_result(struct mrl_world *w)
 	TEST_ASSERT(grace_periods == 1, "one-grace-period: wanted 1, got %lu", grace_periods);
 
 	mrl_reset(&c.l);
+	c.l.list->flags = KVM_MEMORY_REGION_LIST_DISCARD_DIRTY;
 	mrl_delete(&c.l, 8);
+	mrl_delete(&c.l, 9);
 	mrl_apply(c.vm, &c.l);
 	memset(kept, MRL_POISON, MRL_PAGE_SIZE);
 	mrl_world_restored(w, "lost result");
