@@ -229,8 +229,8 @@ bool kvm_arch_prefers_zap_of_shadow_pages(struct kvm *kvm, u64 npages)
 	 * Both change under mmu_lock, which is not held.  Any value will do, it
 	 * decides how long the call takes, not what it does.
 	 */
-	if (data_race(kvm->arch.indirect_shadow_pages))
-		lookups += data_race(kvm->arch.n_used_mmu_pages) / KVM_NUM_MMU_PAGES;
+	lookups += data_race(kvm->arch.indirect_shadow_pages ?
+			     kvm->arch.n_used_mmu_pages : 0) / KVM_NUM_MMU_PAGES;
 
 	return kvm_memslots_have_rmaps(kvm) && npages * lookups > KVM_MAX_LOOKUPS;
 }
