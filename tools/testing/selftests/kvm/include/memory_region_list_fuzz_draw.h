@@ -405,7 +405,7 @@ static const struct fuzz_step *draw_step(struct fuzz_program *p)
 		break;
 	case FUZZ_STEP_PREFAULT:
 		s->arg[0] = fuzz_pick(config.nr_pages);
-		s->arg[1] = 1 + fuzz_pick(config.nr_pages - s->arg[0]);
+		s->arg[1] = 1 + fuzz_pick(min(1024u, config.nr_pages - (uint32_t)s->arg[0]));
 		s->arg[2] = fuzz_pick(FUZZ_MAX_VCPUS);
 		break;
 	}

@@ -20,7 +20,7 @@
 #define FUZZ_BYSTANDER_GPA	(8ul << 30)
 #define FUZZ_BYSTANDER_PAGES	64u
 #define FUZZ_MAX_VCPUS	4u
-#define FUZZ_JOURNAL	512u
+#define FUZZ_JOURNAL	2048u
 #define FUZZ_IDLE_PORT	0x520
 
 /* In each page of the host: words of gfns, code that returns its number, its number. */
@@ -33,8 +33,10 @@
 enum { FUZZ_STORE, FUZZ_LOAD, FUZZ_FETCH };
 enum { FUZZ_EXIT_READ = 1, FUZZ_EXIT_WRITE = 2 };
 
+/* gen, end: before it and after it. */
 struct fuzz_access {
-	uint32_t kind, page, gen, value;
+	uint16_t kind, page;
+	uint32_t gen, end, value;
 };
 
 /* In memslot 0, which never changes.  Guest and host both use it. */
@@ -43,7 +45,8 @@ static struct fuzz_shared {
 	uint32_t nr_pages, quota, word_shift, seed;
 	uint32_t seen_turn[FUZZ_MAX_VCPUS];
 	uint32_t nr[FUZZ_MAX_VCPUS];
-	uint64_t stores[FUZZ_MAX_VCPUS];
+	uint64_t stores[FUZZ_MAX_VCPUS], untold[FUZZ_MAX_VCPUS];
+	bool restless;			/* one turn follows the other */
 	bool visits[FUZZ_MAX_VCPUS];	/* the bystander */
 	struct fuzz_access journal[FUZZ_MAX_VCPUS][FUZZ_JOURNAL];
 	uint32_t done[FUZZ_MAX_PAGES];	/* the last store to each page */
@@ -55,16 +58,24 @@ static uint8_t *fuzz_gva(uint32_t page)
 	return (uint8_t *)(FUZZ_GPA + (uint64_t)page * PAGE_SIZE);
 }
 
-/* The caller has read @gen before the access.  The access must not pass the second read. */
+/*
+ * The caller has read @gen before the access.  The access must not pass the second read.
+ * Half of the journal is for accesses that overlap a change, which are fewer.
+ */
 static void fuzz_note(uint32_t me, uint32_t kind, uint32_t page, uint32_t gen, uint32_t value)
 {
-	struct fuzz_access *a = &fuzz_shared.journal[me][fuzz_shared.nr[me]];
+	uint32_t end, nr = fuzz_shared.nr[me];
 
 	asm volatile("mfence" : : : "memory");
-	if (gen % 2 || READ_ONCE(fuzz_shared.gen) != gen || fuzz_shared.nr[me] == FUZZ_JOURNAL)
+	end = READ_ONCE(fuzz_shared.gen);
+	if (nr >= (gen % 2 || gen != end ? FUZZ_JOURNAL : FUZZ_JOURNAL / 2)) {
+		fuzz_shared.untold[me]++;
 		return;
-	*a = (struct fuzz_access) { .kind = kind, .page = page, .gen = gen, .value = value };
-	fuzz_shared.nr[me]++;
+	}
+	fuzz_shared.journal[me][nr] = (struct fuzz_access) {
+		.kind = kind, .page = page, .gen = gen, .end = end, .value = value,
+	};
+	fuzz_shared.nr[me] = nr + 1;
 }
 
 static void fuzz_store(uint32_t me, uint32_t page, bool emulate)
@@ -129,21 +140,25 @@ static void fuzz_access(uint32_t me, uint32_t nr, uint32_t random)
 		fuzz_visit(me, random % FUZZ_BYSTANDER_PAGES);
 }
 
-/* A turn is for as many accesses as the world's quota says, then the host may have the CPU. */
+/*
+ * A turn is for as many accesses as the world's quota says, and until no call changes the
+ * layout.  Then the host may have the CPU.
+ */
 static void fuzz_guest_main(uint32_t me, uint32_t nr)
 {
 	uint32_t park = 0, turn = 0, n = 0, x = fuzz_shared.seed + me;
 
 	for (;;) {
-		if (n) {
+		if (n || READ_ONCE(fuzz_shared.gen) % 2) {
 			x ^= x << 13;
 			x ^= x >> 17;
 			x ^= x << 5;
 			fuzz_access(me, nr, x);
-			n--;
+			n -= !!n;
 		} else {
 			fuzz_shared.seen_turn[me] = turn;
 			asm volatile("outb %%al, %%dx" : : "a"(0), "d"(FUZZ_IDLE_PORT) : "memory");
+			n = fuzz_shared.restless ? fuzz_shared.quota : 0;
 		}
 		if (READ_ONCE(fuzz_shared.turn) != turn) {
 			turn = READ_ONCE(fuzz_shared.turn);

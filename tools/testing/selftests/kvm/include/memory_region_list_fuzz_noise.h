@@ -19,7 +19,7 @@ static struct {
 	pthread_t thread, caller;
 	bool stop;
 	uint32_t turn;
-	uint64_t random, notifies, signals, logs;
+	uint64_t random, advised, signals, logs;
 } noise;
 
 static uint32_t noise_pick(uint32_t n)
@@ -38,10 +38,10 @@ static void noise_advise(void)
 	uint32_t all = FUZZ_BACKINGS * config.nr_pages, page = noise_pick(all);
 	uint32_t nr = 1 + noise_pick(min(1024u, all - page));
 
-	madvise((void *)(FUZZ_HVA + (uint64_t)page * PAGE_SIZE), (uint64_t)nr * PAGE_SIZE,
-		config.shared_memory ? shared[noise_pick(ARRAY_SIZE(shared))] :
-				       private[noise_pick(ARRAY_SIZE(private))]);
-	noise.notifies++;
+	noise.advised += !madvise((void *)(FUZZ_HVA + (uint64_t)page * PAGE_SIZE),
+				  (uint64_t)nr * PAGE_SIZE,
+				  config.shared_memory ? shared[noise_pick(ARRAY_SIZE(shared))] :
+							 private[noise_pick(ARRAY_SIZE(private))]);
 }
 
 static void noise_move(uint64_t from, uint64_t to)
@@ -50,7 +50,7 @@ static void noise_move(uint64_t from, uint64_t to)
 	void *mem = mremap((void *)from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)to);
 
 	TEST_ASSERT(mem == (void *)to, "mremap(): wanted 0x%lx, got %p, errno %d", to, mem, errno);
-	noise.notifies++;
+	noise.advised++;
 }
 
 static void noise_signal(void)
@@ -92,8 +92,8 @@ static void make_noise(void)
 		noise_move(FUZZ_BYSTANDER_AWAY, FUZZ_BYSTANDER);
 		break;
 	case 3:
-		madvise((void *)FUZZ_BYSTANDER, FUZZ_BYSTANDER_PAGES * PAGE_SIZE, MADV_DONTNEED);
-		noise.notifies++;
+		noise.advised += !madvise((void *)FUZZ_BYSTANDER, FUZZ_BYSTANDER_PAGES * PAGE_SIZE,
+					  MADV_DONTNEED);
 		break;
 	case 4:
 		noise_signal();
@@ -130,7 +130,7 @@ static void start_noise(void)
 	int r;
 
 	sigaction(SIGUSR1, &action, NULL);
-	noise.random = config.seed;
+	noise.random = fuzz_mix(config.seed + 1ull);
 	noise.caller = pthread_self();
 	if (!config.noise)
 		return;

@@ -23,9 +23,11 @@ static struct fuzz_program *program;
 
 /* Address space 0 by page: number of the host's page plus one, and flags.  0 is a hole. */
 static uint32_t *map, *history[FUZZ_MAX_GENS], nr_gens;
-/* In this round: pages whose accesses may exit, and pages that changed at all. */
+/* The generation that the first of them was in. */
+static uint32_t first_gen;
+/* In this round: pages whose accesses may exit, and pages that did not stay where they were. */
 static atomic_uchar *may_exit;
-static bool *changed;
+static bool *moved;
 static uint32_t *done_before;
 
 enum { PAIR_DIRTY = 1, PAIR_GONE = 2 };
@@ -52,7 +54,7 @@ static void pages_init(void)
 	for (i = 0; i < FUZZ_MAX_GENS; i++)
 		history[i] = fuzz_alloc(FUZZ_MAX_PAGES, sizeof(**history));
 	may_exit = fuzz_alloc(FUZZ_MAX_PAGES, sizeof(*may_exit));
-	changed = fuzz_alloc(FUZZ_MAX_PAGES, sizeof(*changed));
+	moved = fuzz_alloc(FUZZ_MAX_PAGES, sizeof(*moved));
 	done_before = fuzz_alloc(FUZZ_MAX_PAGES, sizeof(*done_before));
 	pairs = fuzz_alloc(FUZZ_MAX_PAIRS, sizeof(*pairs));
 	gone = fuzz_alloc(FUZZ_MAX_NOTES, sizeof(*gone));
@@ -78,6 +80,12 @@ static bool is_rw(uint32_t m)
 static bool same_page(uint32_t from, uint32_t to)
 {
 	return from && to && host_of(from) == host_of(to);
+}
+
+/* Each store gets to where the one before got to. */
+static bool stays_rw(uint32_t from, uint32_t to)
+{
+	return is_rw(from) && is_rw(to) && same_page(from, to);
 }
 
 /* Accesses that exit. */
@@ -142,7 +150,7 @@ static void check_gone(uint32_t page, uint32_t m, const char *when)
 /* From its return on nothing writes through the layout that was. */
 static void follow_access(uint32_t page, uint32_t from, uint32_t to)
 {
-	if (is_rw(from) && is_rw(to) && same_page(from, to))
+	if (stays_rw(from, to))
 		return;
 	if (is_rw(from)) {
 		pair_of(page, from)->flags |= PAIR_GONE;
@@ -192,7 +200,7 @@ static void follow_page(uint32_t page, uint32_t from, uint32_t to, int result)
 
 	TEST_ASSERT(result != BIT_SET || !stays_logged(from, to),
 		    "never-lost: kept page %u: wanted no returned bit, got one", page);
-	changed[page] |= from != to;
+	moved[page] |= !stays_rw(from, to);
 	if (page_logs(from) && !stays_logged(from, to))
 		follow_leaving(page, from, to, result);
 	follow_access(page, from, to);
@@ -250,24 +258,50 @@ static void check_stopped(const struct fuzz_access *a, uint32_t m)
 	}
 }
 
-/* An access that did not see the layout change. */
+/* One that overlaps changes finds one of the layouts from @first to @last. */
+static void check_read(const struct fuzz_access *a, uint32_t vcpu, uint32_t first, uint32_t last)
+{
+	uint32_t i, page = a->page;
+
+	for (i = first; i <= last && a->value != tag_of(history[i][page]); i++)
+		;
+	TEST_ASSERT(i <= last,
+		    "no-hole, no-stale-mapping: vCPU %u %s page %u, gen %u-%u: wanted 0x%x%s0x%x, got 0x%x",
+		    vcpu, a->kind == FUZZ_LOAD ? "reads" : "calls", page, a->gen, a->end,
+		    tag_of(history[first][page]), last > first + 1 ? " to " : " or ",
+		    tag_of(history[last][page]), a->value);
+}
+
+/* Where one that overlaps changes got to is known if the page stayed where it was. */
+static void check_store(const struct fuzz_access *a, uint32_t vcpu, uint32_t first, uint32_t last)
+{
+	uint32_t m = history[first][a->page], i;
+
+	for (i = first; i <= last; i++) {
+		if (!stays_rw(m, history[i][a->page]))
+			return;
+	}
+	TEST_ASSERT(word_of(a->page, m) >= a->value,
+		    "no-stale-mapping: vCPU %u, page %u of host page %u: wanted the stored 0x%x, got 0x%x",
+		    vcpu, a->page, host_of(m), a->value, word_of(a->page, m));
+	if (first == last)
+		check_stopped(a, m);
+}
+
 static void check_access(const struct fuzz_access *a, uint32_t vcpu)
 {
-	uint32_t m = history[a->gen / 2][a->page];
+	/* The calls that it overlaps are between these layouts. */
+	uint32_t first = (a->gen - first_gen) / 2, last = (a->end - first_gen + 1) / 2;
 
-	if (a->kind == FUZZ_STORE) {
-		if (!is_rw(m))
-			return;
-		TEST_ASSERT(word_of(a->page, m) >= a->value,
-			    "vCPU %u, page %u of host page %u: wanted the stored 0x%x, got 0x%x",
-			    vcpu, a->page, host_of(m), a->value, word_of(a->page, m));
-		check_stopped(a, m);
+	/* The last round ended with the vCPU in its middle, as the ring was full. */
+	if (a->gen < first_gen)
 		return;
-	}
-	TEST_ASSERT(a->value == tag_of(m),
-		    "no-hole, no-stale-mapping: vCPU %u %s page %u in gen %u: wanted 0x%x, got 0x%x",
-		    vcpu, a->kind == FUZZ_LOAD ? "reads" : "calls", a->page, a->gen, tag_of(m),
-		    a->value);
+	program->counts.journaled++;
+	program->counts.overlapped += first != last;
+	if (a->kind == FUZZ_STORE)
+		check_store(a, vcpu, first, last);
+	else
+		check_read(a, vcpu, first, last);
 }
 
 /* The last store to a page that stayed where it was is there. */
@@ -277,8 +311,8 @@ static void check_journal(uint32_t page)
 
 	/* A vCPU whose ring is full may have stored, and not yet said so. */
 	TEST_ASSERT(done == done_before[page] || word - done <= config.ring,
-		    "page %u of host page %u: wanted the journaled 0x%x, got 0x%x", page,
-		    host_of(map[page]), done, word);
+		    "no-stale-mapping: page %u of host page %u: wanted the journaled 0x%x, got 0x%x",
+		    page, host_of(map[page]), done, word);
 }
 
 /* All vCPUs are parked, and all logs and rings have been read. */
@@ -289,8 +323,9 @@ static void end_round(void)
 	for (i = 0; i < config.vcpus; i++) {
 		for (page = 0; page < sh->nr[i]; page++)
 			check_access(&sh->journal[i][page], i);
-		program->counts.journaled += sh->nr[i];
 		program->counts.stores += sh->stores[i];
+		program->counts.untold += sh->untold[i];
+		sh->untold[i] = 0;
 		sh->stores[i] = 0;
 		sh->nr[i] = 0;
 	}
@@ -301,17 +336,17 @@ static void end_round(void)
 			    "never-lost: page %u of host page %u left: wanted a bit or an entry, got none; 0x%x told",
 			    owed[i].page, host_of(owed[i].map), owed[i].copy);
 	for (page = 0; page < config.nr_pages; page++) {
-		if (!changed[page] && is_rw(map[page]))
+		if (!moved[page] && is_rw(map[page]))
 			check_journal(page);
 		may_exit[page] = exits_of(map[page]);
-		changed[page] = false;
+		moved[page] = false;
 		done_before[page] = sh->done[page];
 	}
 	nr_gone = 0;
 	nr_stopped = 0;
 	nr_owed = 0;
 	nr_gens = 0;
-	sh->gen = 0;
+	first_gen = sh->gen;
 	memcpy(history[nr_gens++], map, config.nr_pages * sizeof(*map));
 }
 

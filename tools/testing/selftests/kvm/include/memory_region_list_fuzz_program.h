@@ -34,7 +34,7 @@ enum {
 };
 
 /* Where the argument of a list is. */
-enum { FUZZ_AT_MEMORY, FUZZ_AT_NULL, FUZZ_AT_READONLY, FUZZ_AT_KERNEL };
+enum { FUZZ_AT_MEMORY, FUZZ_AT_NULL, FUZZ_AT_NOWHERE, FUZZ_AT_KERNEL, FUZZ_AT_READONLY };
 
 struct fuzz_step {
 	uint32_t kind, nr_entries, at;
@@ -47,11 +47,11 @@ struct fuzz_step {
 struct fuzz_counts {
 	uint64_t valid, invalid, other, stores, reported, over, returned, returned_over;
 	uint64_t exits, journaled, worlds, killed, old_ioctls, prefaults;
-	uint64_t notifies, signals, updates;
+	uint64_t advised, signals, updates, overlapped, untold, counted;
 };
 
 struct fuzz_program {
-	uint32_t nr_steps;
+	uint32_t nr_steps, nr_done;	/* done: by the world that runs */
 	uint64_t used;
 	struct fuzz_counts counts;
 	uint64_t offset[FUZZ_MAX_STEPS];
@@ -62,7 +62,7 @@ struct fuzz_program {
 struct fuzz_config {
 	uint32_t seed, nr_pages, nr_ids, vcpus, log_kind, quota;
 	/* linear: a page of the guest is at one page of each backing only. */
-	bool linear, large, huge, ring, shared_memory, updater, noise;
+	bool linear, large, huge, ring, shared_memory, updater, noise, restless;
 };
 
 static struct fuzz_program *fuzz_program_alloc(void)
@@ -156,21 +156,24 @@ static void fuzz_print_step(const struct fuzz_step *s, uint32_t number)
 /* Random numbers whose low bits are as good as the others. */
 static uint64_t fuzz_random_state;
 
+static uint64_t fuzz_mix(uint64_t z)
+{
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return z ^ (z >> 31);
+}
+
+/* Mixed, or the next seed would give the same numbers, shifted by one. */
 static void fuzz_seed(uint32_t seed)
 {
-	fuzz_random_state = (seed + 1) * 0x9e3779b97f4a7c15ull;
+	fuzz_random_state = fuzz_mix(seed + 1ull);
 }
 
 /* Below @n. */
 static uint32_t fuzz_pick(uint32_t n)
 {
-	uint64_t z;
-
 	fuzz_random_state += 0x9e3779b97f4a7c15ull;
-	z = fuzz_random_state;
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-	return (uint32_t)((z ^ (z >> 31)) >> 32) % n;
+	return (uint32_t)(fuzz_mix(fuzz_random_state) >> 32) % n;
 }
 
 /* Once in @n times. */

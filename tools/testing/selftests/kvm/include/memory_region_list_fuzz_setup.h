@@ -138,8 +138,10 @@ static void create_world(void)
 	sh = addr_gva2hva(vm, (vm_vaddr_t)&fuzz_shared);
 	sh->nr_pages = config.nr_pages;
 	sh->quota = config.quota;
+	sh->restless = config.restless;
 	sh->word_shift = config.large ? 8 : 0;
-	sh->seed = 2463534242u + config.seed * 16;
+	/* A vCPU adds its number, and none may start from 0. */
+	sh->seed = ((uint32_t)fuzz_mix(config.seed + 1ull) & ~7u) | FUZZ_MAX_VCPUS;
 	map_host_memory();
 	map_bystander();
 	for (i = 0; i < config.nr_pages; i++) {
@@ -159,10 +161,7 @@ static void destroy_world(void)
 	stop_noise();
 	mrl_updater_stop(&updater);
 	program->counts.updates += updater.updates;
-	program->counts.exits += nr_exits;
-	program->counts.stores -= nr_write_exits;
-	program->counts.prefaults += nr_prefaults;
-	program->counts.notifies += noise.notifies;
+	program->counts.advised += noise.advised;
 	program->counts.signals += noise.signals;
 	program->counts.other += noise.logs;
 	park_vcpus();

@@ -39,7 +39,7 @@ static void spoil_header(struct fuzz_step *s)
 		s->head.nent += 1 + fuzz_pick(100);
 		break;
 	case 5:
-		s->at = FUZZ_AT_NULL + fuzz_pick(3);
+		s->at = FUZZ_AT_NULL + fuzz_pick(4);
 		break;
 	case 6:
 		s->head.flags |= KVM_MEMORY_REGION_LIST_TEST_ONLY;

@@ -135,6 +135,15 @@ static void check_rings(void)
 		ring_name[id] = slot_logs(&slots[0][id]) ? slots[0][id] : (struct fuzz_slot) {};
 }
 
+/* Each round, as the world may be killed. */
+static void take_counts(void)
+{
+	/* What exited is in no page. */
+	program->counts.stores -= atomic_exchange(&nr_write_exits, 0);
+	program->counts.exits += atomic_exchange(&nr_exits, 0);
+	program->counts.prefaults += atomic_exchange(&nr_prefaults, 0);
+}
+
 static void do_park(const struct fuzz_step *s)
 {
 	uint32_t id;
@@ -146,6 +155,7 @@ static void do_park(const struct fuzz_step *s)
 	}
 	if (config.ring)
 		check_rings();
+	take_counts();
 	end_round();
 	unpark_vcpus();
 }

@@ -5,6 +5,7 @@
 #include <sys/time.h>
 
 #include "memory_region_list_fuzz_vcpus.h"
+#include "memory_region_list_guest.h"
 #include "memory_region_list_updater.h"
 
 /* A VM of memory_region_list_fuzz_test, which see, and the steps that are made with it. */
@@ -211,6 +212,15 @@ static bool breaks_ring_names(const struct fuzz_step *s)
 	return false;
 }
 
+/* All can be read, and error_index can't be written. */
+static void protect_argument(void *list, int prot)
+{
+	uintptr_t first = align_down((uintptr_t)list, PAGE_SIZE);
+
+	TEST_ASSERT(!mprotect((void *)first, (uintptr_t)argument_end - first, prot),
+		    "mprotect(): wanted 0, got errno %d", errno);
+}
+
 /* The argument, placed so that there is nothing to access behind its last entry. */
 static struct kvm_userspace_memory_region_list *place_argument(const struct fuzz_step *s)
 {
@@ -223,8 +233,10 @@ static struct kvm_userspace_memory_region_list *place_argument(const struct fuzz
 	memcpy(list->entries, s->entries, size);
 	if (s->at == FUZZ_AT_NULL)
 		return NULL;
-	if (s->at == FUZZ_AT_READONLY)
+	if (s->at == FUZZ_AT_NOWHERE)
 		return (void *)argument_end;
+	if (s->at == FUZZ_AT_READONLY)
+		protect_argument(list, PROT_READ);
 	if (s->at == FUZZ_AT_KERNEL)
 		return (void *)(-1ul << 47);
 	return list;
@@ -253,8 +265,39 @@ static void check_outcome(const struct fuzz_step *s, int r, int err,
 		    s->head.nent);
 }
 
+static bool changes_layout(const struct fuzz_step *s)
+{
+	uint32_t i;
+
+	for (i = 0; i < s->nr_entries; i++) {
+		if (!is_noop(&s->entries[i], s->head.as_id))
+			return true;
+	}
+	return false;
+}
+
+/* *one-grace-period*, unless another thread has its own at any time.  @work: not just a test. */
+static void check_call_counts(const struct fuzz_step *s, struct mrl_counts before, bool work)
+{
+	struct mrl_counts got = mrl_counts_since(vm, before);
+	uint64_t entries = verdict.err ? 0 : s->head.nent;
+	bool counted = !verdict.no_index, grace = work && changes_layout(s);
+
+	TEST_ASSERT(got.calls == counted && got.failed == (counted && verdict.err) &&
+		    got.entries == entries,
+		    "list of %u entries: wanted %u calls, %u failed, %lu entries, got %lu, %lu, %lu",
+		    s->head.nent, counted, counted && verdict.err, entries, got.calls, got.failed,
+		    got.entries);
+	TEST_ASSERT(config.updater || (got.grace_periods == grace && (grace || !got.zapped)),
+		    "one-grace-period: list of %u entries: wanted %u, got %lu, %lu pages zapped",
+		    s->head.nent, grace, got.grace_periods, got.zapped);
+	program->counts.counted++;
+}
+
 static void do_list(const struct fuzz_step *s)
 {
+	bool count = !((program->counts.valid + program->counts.invalid) % 4);
+	struct mrl_counts before = {};
 	struct kvm_userspace_memory_region_list *list;
 	bool changes, success;
 	int r, err;
@@ -266,6 +309,8 @@ static void do_list(const struct fuzz_step *s)
 	changes = success && !(s->head.flags & KVM_MEMORY_REGION_LIST_TEST_ONLY);
 	list = place_argument(s);
 	poison_results(s);
+	if (count)
+		before = mrl_counts_get(vm);
 	if (changes || !(program->counts.invalid % 8))
 		give_turn();
 	if (changes && !s->head.as_id) {
@@ -274,7 +319,11 @@ static void do_list(const struct fuzz_step *s)
 	}
 	r = __vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION_LIST, list);
 	err = errno;
+	if (s->at == FUZZ_AT_READONLY)
+		protect_argument(list, PROT_READ | PROT_WRITE);
 	check_outcome(s, r, err, list);
+	if (count)
+		check_call_counts(s, before, changes);
 	program->counts.valid += !r;
 	program->counts.invalid += !!r;
 	if (!changes) {

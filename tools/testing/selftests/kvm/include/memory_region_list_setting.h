@@ -47,6 +47,12 @@ static inline void mrl_settings_restore(void)
 		mrl_setting_write(s, s->was);
 }
 
+/* In a child that was forked, which may exit at any time: they are the parent's. */
+static inline void mrl_settings_forget(void)
+{
+	mrl_settings = NULL;
+}
+
 /* False if the host does not take the value. */
 static inline bool mrl_setting_set(struct mrl_setting *s, const char *value)
 {
