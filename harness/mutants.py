@@ -15,7 +15,6 @@ import time
 import base
 import boot
 import debian
-import kcsan
 import kernel
 import registry
 import selftests
@@ -45,11 +44,13 @@ class Mutant:
     fails: str
     also: str = ''
     lane: str = ''
+    args: str = ''
 
     def attacks(self, reg):
         """(test, how it has to fail) of each that has to notice."""
         tests = {test.name: test for test in reg.tests}
-        wanted = [(tests.get(self.test), self.fails)]
+        test = tests.get(self.test)
+        wanted = [(test and dataclasses.replace(test, args=(*test.args, *self.args.split())), self.fails)]
         if self.also:
             fuzzer = tests[FUZZER]
             wanted.append((registry.soaked(fuzzer, int(FUZZER_SECONDS * fuzzer.soak), 1), self.also))
@@ -63,11 +64,11 @@ def parse(path):
     text = path.read_text()
     head, mark, diff = text.partition('diff --git')
     fields = dict(re.findall(r'^(\w+): (.*)$', head, re.M))
-    if sorted(set(fields) - {'Also', 'Lane'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
+    if sorted(set(fields) - {'Also', 'Args', 'Lane'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
         raise Failure(f'mutants/{path.name} needs the lines Hazard:, Test:, Beds:, What:, Fails: (how the test has '
-                      'to fail), maybe Also: (how the fuzzer has to), Lane:, and a diff.')
+                      'to fail), maybe Also: (how the fuzzer has to), Args: (for the test), Lane:, and a diff.')
     return Mutant(path.stem, fields['Hazard'], fields['Test'], fields['Beds'].split(), fields['What'], mark + diff,
-                  fields['Fails'], fields.get('Also', ''), fields.get('Lane', ''))
+                  fields['Fails'], fields.get('Also', ''), fields.get('Lane', ''), fields.get('Args', ''))
 
 
 def commit_of(mutant):
@@ -122,7 +123,7 @@ def attack(mutant, reg, binaries):
         for bed in mutant.beds:
             job = boot.Job(f'mutant/{mutant.name}/{bed}/{test.name}', kernel_of(commit, reg.beds[bed], lane, prove),
                            dict(reg.beds[bed], name=bed), [test], binaries, reg.lanes[lane or 'debian']['slower'],
-                           kcsan.settings() if lane == 'kcsan' else ())
+                           registry.settings(reg, lane))
             found[test.name, bed] = noticed(fails, boot.boot(job)[0])
     return found
 

@@ -3,6 +3,7 @@
 import dataclasses
 import tomllib
 
+import kcsan
 from util import HARNESS, Failure
 
 
@@ -88,6 +89,12 @@ def load(place=HARNESS):
     if len({test.name for test in tests}) != len(tests):
         raise Failure('harness/tests.toml: a name stands twice.')
     return Registry(beds, data['lanes'], tests, test_of(data['demo'], beds))
+
+
+def settings(registry, lane):
+    """(file, value) of what is written before the first test."""
+    own = kcsan.settings() if lane == 'kcsan' else ()
+    return (*own, *registry.lanes.get(lane, {}).get('set', {}).items())
 
 
 def select(registry, names):

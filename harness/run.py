@@ -9,7 +9,6 @@ import base
 import boot
 import debian
 import judge
-import kcsan
 import kernel
 import registry
 import selftests
@@ -38,7 +37,7 @@ def jobs_of(tests, reg, kernels, binaries, lane, machine='qemu'):
             for name, together in boots_of(tests, where, bed):
                 yield boot.Job(f'{lane}/{where}/{bed}/{name}', image, dict(reg.beds[bed], name=bed),
                                together, binaries, reg.lanes[lane]['slower'],
-                               kcsan.settings() if lane == 'kcsan' else ())
+                               registry.settings(reg, lane))
 
 
 def label(job, name=''):

@@ -77,9 +77,9 @@ class Parts(unittest.TestCase):
 
     def test_places_that_can_fail(self):
         text = ('static int one(int a,\n\t       int b)\n{\n\tp = kvmalloc_array(f(a), (b), X);\n\tq = kzalloc(1, X);\n'
-                '\tr = kzalloc(1,\n\t\t    X);\n\tkvfree(p); /* kmalloc(x) */\n}\n\nint two(void)\n{\n\tone(1, 2);\n}\n')
-        self.assertEqual(sites.in_source(text), {'one': 2})
-        self.assertEqual(sites.in_table('\t{ "one", 2, ALWAYS },\n'), {'one': 2})
+                '\tr = kzalloc(1,\n\t\t    X);\n\tkvfree(p); /* kmalloc(x) */\n}\n\nint two(void)\n{\n\tone(1, 2);\n\tput_user(1, p);\n}\n')
+        self.assertEqual(sites.in_source(text), {'one': 3, 'two': 1})
+        self.assertEqual(sites.in_table('\t{ "one", 2, 1, ALWAYS },\n'), {'one': 3})
 
     def test_beds(self):
         beds = registry.load().beds

@@ -32,9 +32,19 @@
 #define FAULT_LIST	((struct kvm_userspace_memory_region_list *)(FAULT_MEM + MRL_PAGE_SIZE))
 #define FAULT_MEM_SIZE	MRL_SIZE(32)
 
+/*
+ * Whose memory it was: that of KVM or of a page fault, for which there may be another way,
+ * or what the allocator can do without: notes of kmemleak and of the memory cgroup, a slab
+ * that is larger than it has to be.
+ */
+enum { CALLER, FIRST_WAY, ALLOCATOR };
+
 struct fault_place {
 	/* "slab", "page" or "copy". */
 	char what[8];
+	int who;
+	/* The second way of kvmalloc(). */
+	bool vmalloc;
 	char function[48];
 	uint32_t offset;
 };
@@ -155,6 +165,30 @@ static inline bool fault_is_kvm(const char *function)
 	return false;
 }
 
+/* Functions between the failure and KVM, from the inside.  The first one that tells decides. */
+static inline void fault_read_inner(const char *function, struct fault_place *place)
+{
+	static const struct {
+		const char *prefix;
+		int who;
+	} tells[] = {
+		{ "kmemleak_", ALLOCATOR }, { "new_slab", ALLOCATOR },
+		{ "alloc_slab_obj_exts", ALLOCATOR }, { "alloc_pages_bulk", FIRST_WAY },
+		{ "__kvmalloc_node", FIRST_WAY }, { "xas_alloc", FIRST_WAY },
+		/* What is left is copied byte by byte, i.e. faults again. */
+		{ "rep_movs_alternative", FIRST_WAY },
+	};
+	int i;
+
+	place->vmalloc |= !strncmp(function, "__vmalloc_node", strlen("__vmalloc_node"));
+	for (i = 0; i < ARRAY_SIZE(tells); i++) {
+		if (strncmp(function, tells[i].prefix, strlen(tells[i].prefix)))
+			continue;
+		if (place->who == CALLER && !(place->vmalloc && tells[i].who == FIRST_WAY))
+			place->who = tells[i].who;
+	}
+}
+
 /* Of one that was cloned, or of which only a part was inlined, the name. */
 static inline void fault_read_frame(const char *line, struct fault_place *place)
 {
@@ -164,8 +198,12 @@ static inline void fault_read_frame(const char *line, struct fault_place *place)
 	if (sscanf(line, " => %127[^+]+0x%x", function, &offset) != 2)
 		return;
 	function[strcspn(function, ".")] = '\0';
-	if (place->function[0] || !fault_is_kvm(function))
+	if (place->function[0])
 		return;
+	if (!fault_is_kvm(function)) {
+		fault_read_inner(function, place);
+		return;
+	}
 	snprintf(place->function, sizeof(place->function), "%.47s", function);
 	place->offset = offset;
 }
