@@ -165,8 +165,8 @@ static void test_bound_twice(void)
 	set_gmem(1, A, 0);
 	set_gmem(2, B, PAGES - 1);
 	r = __mrl_apply(g.vm, &list);
-	TEST_ASSERT(r == -1 && errno == EINVAL, "Bound twice: wanted -1, errno %d, got %d, errno %d",
-		    EINVAL, r, errno);
+	TEST_ASSERT(r == -1 && errno == EINVAL,
+		    "Bound twice: wanted -1, errno %d, got %d, errno %d", EINVAL, r, errno);
 	TEST_ASSERT(list.list->error_index == 1 || list.list->error_index == 2,
 		    "Bound twice: error_index: wanted 1 or 2, got %u", list.list->error_index);
 	for (id = 1; id <= 5; id++)
