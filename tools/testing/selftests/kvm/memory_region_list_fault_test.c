@@ -208,11 +208,13 @@ static void sweep(struct fault_world *f, const char *name, const struct change *
 	free(s);
 }
 
-/* There and back unmeasured, so that what KVM and the test keep for good is there. */
-static void warm_up(struct fault_world *f, const struct kind *k)
+static void there_and_back(struct fault_world *f, const struct kind *k)
 {
+	char name[64];
+
+	snprintf(name, sizeof(name), "%s, back", k->name);
 	sweep(f, k->name, &k->go, &k->back);
-	sweep(f, k->name, &k->back, &k->go);
+	sweep(f, name, &k->back, &k->go);
 }
 
 static void sweep_kind(struct fault_world *f, const struct kind *k)
@@ -220,9 +222,7 @@ static void sweep_kind(struct fault_world *f, const struct kind *k)
 	int64_t charge = fault_charge();
 	char name[64];
 
-	snprintf(name, sizeof(name), "%s, back", k->name);
-	sweep(f, k->name, &k->go, &k->back);
-	sweep(f, name, &k->back, &k->go);
+	there_and_back(f, k);
 	snprintf(name, sizeof(name), "%s, there and back", k->name);
 	check_charge(charge, name);
 }
@@ -234,8 +234,9 @@ static void sweep_kinds(struct fault_world *f, const struct kind *k, uint32_t nr
 
 	for (i = 0; only && i < nr - 1 && strcmp(only, k[i].name); i++)
 		;
+	/* Unmeasured, so that what KVM and the test keep for good is there. */
 	if (!only || !strcmp(only, k[i].name))
-		warm_up(f, &k[i]);
+		there_and_back(f, &k[i]);
 	charge = fault_charge();
 	for (i = 0; i < nr; i++) {
 		if (!only || !strcmp(only, k[i].name))
