@@ -13,8 +13,8 @@
  * Proves that this is all of it: the places in KVM that were made to fail are those of a
  * table, function by function, i.e. one that is new fails the test.
  *
- * The charge is compared around each call that fails, and around all failures of a kind,
- * there and back, and of all kinds together.
+ * The charge is compared around each call that fails; what it has of metadata also around
+ * all failures of a kind, there and back, and of all kinds together.
  *
  * Does not prove: anything about two failures in one call, e.g. of kmalloc() and of what it
  * falls back to, or of xa_store_range(), which tries again, i.e. kvm_gmem_bind() never fails
@@ -219,17 +219,17 @@ static void there_and_back(struct fault_world *f, const struct kind *k)
 
 static void sweep_kind(struct fault_world *f, const struct kind *k)
 {
-	int64_t charge = fault_charge();
+	int64_t kept = fault_kept();
 	char name[64];
 
 	there_and_back(f, k);
 	snprintf(name, sizeof(name), "%s, there and back", k->name);
-	check_charge(charge, name);
+	check_kept(kept, name);
 }
 
 static void sweep_kinds(struct fault_world *f, const struct kind *k, uint32_t nr, const char *what)
 {
-	int64_t charge;
+	int64_t kept;
 	uint32_t i;
 
 	for (i = 0; only && i < nr - 1 && strcmp(only, k[i].name); i++)
@@ -237,12 +237,12 @@ static void sweep_kinds(struct fault_world *f, const struct kind *k, uint32_t nr
 	/* Unmeasured, so that what KVM and the test keep for good is there. */
 	if (!only || !strcmp(only, k[i].name))
 		there_and_back(f, &k[i]);
-	charge = fault_charge();
+	kept = fault_kept();
 	for (i = 0; i < nr; i++) {
 		if (!only || !strcmp(only, k[i].name))
 			sweep_kind(f, &k[i]);
 	}
-	check_charge(charge, what);
+	check_kept(kept, what);
 	outcomes_print(&f->sum, what);
 }
 
@@ -409,7 +409,7 @@ static void test_huge(void)
 /* A name of a kind, with a dash for each space. */
 static void parse_options(int argc, char *argv[])
 {
-	int opt;
+	int opt, i;
 
 	while ((opt = getopt(argc, argv, "k:")) == 'k') {
 		only = optarg;
@@ -417,6 +417,9 @@ static void parse_options(int argc, char *argv[])
 			*optarg = *optarg == '-' ? ' ' : *optarg;
 	}
 	TEST_ASSERT(opt == -1 && optind == argc, "Usage: %s [-k KIND]", argv[0]);
+	for (i = 0; only && i < ARRAY_SIZE(kinds) && strcmp(only, kinds[i].name); i++)
+		;
+	TEST_ASSERT(i < ARRAY_SIZE(kinds), "-k: wanted a kind, got '%s'", only);
 }
 
 static void test_all(void)

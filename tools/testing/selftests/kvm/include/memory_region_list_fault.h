@@ -334,4 +334,36 @@ static inline int64_t fault_charge(void)
 	return atol(current.value) / getpagesize();
 }
 
+/* A line of memory.stat, in bytes.  To read cpu.stat adds up what CPUs have not yet reported. */
+static inline int64_t fault_stat(const char *name)
+{
+	char line[128], format[64];
+	int64_t bytes = -1;
+	FILE *f;
+
+	f = fopen(CGROUP "cpu.stat", "r");
+	TEST_ASSERT(f && fgets(line, sizeof(line), f), CGROUP "cpu.stat: got errno %d", errno);
+	fclose(f);
+
+	snprintf(format, sizeof(format), "%s %%ld", name);
+	f = fopen(CGROUP "memory.stat", "r");
+	TEST_ASSERT(f, CGROUP "memory.stat: got errno %d", errno);
+	while (bytes < 0 && fgets(line, sizeof(line), f))
+		sscanf(line, format, &bytes);
+	fclose(f);
+	TEST_ASSERT(bytes >= 0, "memory.stat: wanted a line '%s', got none", name);
+	return bytes;
+}
+
+/*
+ * Pages of what the charge has of metadata of memslots, by its sizes.  Page tables are left
+ * out: vCPUs keep up to 40 pages for the next ones, twice that for shadow paging, and take
+ * some of them whenever the guest has been zapped.
+ */
+static inline int64_t fault_kept(void)
+{
+	fault_charge();
+	return (fault_stat("slab") + fault_stat("vmalloc")) / getpagesize();
+}
+
 #endif /* SELFTEST_KVM_MEMORY_REGION_LIST_FAULT_H */

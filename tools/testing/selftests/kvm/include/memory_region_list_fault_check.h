@@ -129,12 +129,21 @@ static struct fault_call check_call(struct kvm_vm *vm, struct mrl *l, const mrl_
 	return call;
 }
 
+static void check_pages(int64_t got, int64_t want, const char *what, const char *which)
+{
+	TEST_ASSERT(got >= want - SLACK_PAGES && got <= want + SLACK_PAGES,
+		    "%s: %s: wanted %ld pages (+-%d), got %ld", what, which, want, SLACK_PAGES,
+		    got);
+}
+
 static void check_charge(int64_t want, const char *what)
 {
-	int64_t got = fault_charge();
+	check_pages(fault_charge(), want, what, "charge");
+}
 
-	TEST_ASSERT(got >= want - SLACK_PAGES && got <= want + SLACK_PAGES,
-		    "%s: charge: wanted %ld pages (+-%d), got %ld", what, want, SLACK_PAGES, got);
+static void check_kept(int64_t want, const char *what)
+{
+	check_pages(fault_kept(), want, what, "metadata");
 }
 
 #endif /* SELFTEST_KVM_MEMORY_REGION_LIST_FAULT_CHECK_H */
