@@ -20,7 +20,7 @@
 #define FUZZ_BYSTANDER_GPA	(8ul << 30)
 #define FUZZ_BYSTANDER_PAGES	64u
 #define FUZZ_MAX_VCPUS	4u
-#define FUZZ_JOURNAL	2048u
+#define FUZZ_JOURNAL	6144u
 #define FUZZ_IDLE_PORT	0x520
 
 /* In each page of the host: words of gfns, code that returns its number, its number. */
@@ -30,12 +30,13 @@
 /* What an access that exits reads. */
 #define FUZZ_HOLE	0xdeadu
 
-enum { FUZZ_STORE, FUZZ_LOAD, FUZZ_FETCH };
+enum { FUZZ_STORE, FUZZ_LOAD, FUZZ_FETCH, FUZZ_PREFAULT };
 enum { FUZZ_EXIT_READ = 1, FUZZ_EXIT_WRITE = 2 };
 
-/* gen, end: before it and after it. */
+/* gen, end: before it and after it.  exits: FUZZ_EXIT_*, how it exited or failed. */
 struct fuzz_access {
-	uint16_t kind, page;
+	uint8_t kind, exits;
+	uint16_t page;
 	uint32_t gen, end, value;
 };
 
@@ -46,6 +47,7 @@ static struct fuzz_shared {
 	uint32_t seen_turn[FUZZ_MAX_VCPUS];
 	uint32_t nr[FUZZ_MAX_VCPUS];
 	uint64_t stores[FUZZ_MAX_VCPUS], untold[FUZZ_MAX_VCPUS];
+	uint8_t exited[FUZZ_MAX_VCPUS];	/* FUZZ_EXIT_*, of the access that is on its way */
 	bool restless;			/* one turn follows the other */
 	bool visits[FUZZ_MAX_VCPUS];	/* the bystander */
 	struct fuzz_access journal[FUZZ_MAX_VCPUS][FUZZ_JOURNAL];
@@ -64,18 +66,27 @@ static uint8_t *fuzz_gva(uint32_t page)
  */
 static void fuzz_note(uint32_t me, uint32_t kind, uint32_t page, uint32_t gen, uint32_t value)
 {
-	uint32_t end, nr = fuzz_shared.nr[me];
+	uint32_t end, exits, nr = fuzz_shared.nr[me];
 
 	asm volatile("mfence" : : : "memory");
 	end = READ_ONCE(fuzz_shared.gen);
+	exits = READ_ONCE(fuzz_shared.exited[me]);
+	WRITE_ONCE(fuzz_shared.exited[me], 0);
 	if (nr >= (gen % 2 || gen != end ? FUZZ_JOURNAL : FUZZ_JOURNAL / 2)) {
 		fuzz_shared.untold[me]++;
 		return;
 	}
 	fuzz_shared.journal[me][nr] = (struct fuzz_access) {
-		.kind = kind, .page = page, .gen = gen, .end = end, .value = value,
+		.kind = kind, .exits = exits, .page = page, .gen = gen, .end = end,
+		.value = value,
 	};
 	fuzz_shared.nr[me] = nr + 1;
+}
+
+/* Through KVM's emulator, which looks the page up again to mark it dirty. */
+static void fuzz_exchange(uint64_t *word, uint64_t value)
+{
+	asm volatile(KVM_FEP "xchg %0, %1" : "+r"(value), "+m"(*word) : : "memory");
 }
 
 static void fuzz_store(uint32_t me, uint32_t page, bool emulate)
@@ -83,7 +94,10 @@ static void fuzz_store(uint32_t me, uint32_t page, bool emulate)
 	uint32_t value = fuzz_shared.done[page] + 1, gen = READ_ONCE(fuzz_shared.gen);
 	uint64_t *word = (uint64_t *)fuzz_gva(page) + (page >> fuzz_shared.word_shift) % FUZZ_WORDS;
 
-	mrl_guest_store(word, value, emulate);
+	if (emulate && is_forced_emulation_enabled && value % 2)
+		fuzz_exchange(word, value);
+	else
+		mrl_guest_store(word, value, emulate);
 	WRITE_ONCE(fuzz_shared.done[page], value);
 	fuzz_shared.stores[me]++;
 	fuzz_note(me, FUZZ_STORE, page, gen, value);

@@ -249,7 +249,7 @@ static void check_stopped(const struct fuzz_access *a, uint32_t m)
 
 	for (i = 0; i < nr_stopped; i++) {
 		n = &stopped[i];
-		if (n->page != a->page || a->gen > n->gen || !page_logs(m) || !same_page(n->map, m))
+		if (n->page != a->page || a->end >= n->gen || !same_page(n->map, m))
 			continue;
 		TEST_ASSERT(a->value <= n->copy || n->returned ||
 			    (config.ring && pair_of(a->page, m)->event >= n->event),
@@ -276,16 +276,32 @@ static void check_read(const struct fuzz_access *a, uint32_t vcpu, uint32_t firs
 static void check_store(const struct fuzz_access *a, uint32_t vcpu, uint32_t first, uint32_t last)
 {
 	uint32_t m = history[first][a->page], i;
+	bool logs = true;
 
 	for (i = first; i <= last; i++) {
 		if (!stays_rw(m, history[i][a->page]))
 			return;
+		logs &= page_logs(history[i][a->page]);
 	}
 	TEST_ASSERT(word_of(a->page, m) >= a->value,
 		    "no-stale-mapping: vCPU %u, page %u of host page %u: wanted the stored 0x%x, got 0x%x",
 		    vcpu, a->page, host_of(m), a->value, word_of(a->page, m));
-	if (first == last)
+	if (logs)
 		check_stopped(a, m);
+}
+
+/* One that exited, or failed, has met a layout in which it had to. */
+static void check_exits(const struct fuzz_access *a, uint32_t vcpu, uint32_t first, uint32_t last)
+{
+	uint32_t i, exits = 0;
+
+	for (i = first; i <= last; i++)
+		exits |= exits_of(history[i][a->page]);
+	program->counts.exits_judged += !!a->exits;
+	TEST_ASSERT(!(a->exits & ~exits),
+		    "no-hole: vCPU %u, %s of page %u, gen %u-%u: wanted exits 0x%x, got 0x%x", vcpu,
+		    a->kind == FUZZ_PREFAULT ? "prefault" : "access", a->page, a->gen, a->end,
+		    exits, a->exits);
 }
 
 static void check_access(const struct fuzz_access *a, uint32_t vcpu)
@@ -298,9 +314,10 @@ static void check_access(const struct fuzz_access *a, uint32_t vcpu)
 		return;
 	program->counts.journaled++;
 	program->counts.overlapped += first != last;
+	check_exits(a, vcpu, first, last);
 	if (a->kind == FUZZ_STORE)
 		check_store(a, vcpu, first, last);
-	else
+	else if (a->kind != FUZZ_PREFAULT)
 		check_read(a, vcpu, first, last);
 }
 

@@ -47,7 +47,7 @@ struct fuzz_step {
 struct fuzz_counts {
 	uint64_t valid, invalid, other, stores, reported, over, returned, returned_over;
 	uint64_t exits, journaled, worlds, killed, old_ioctls, prefaults;
-	uint64_t advised, signals, updates, overlapped, untold, counted;
+	uint64_t advised, signals, updates, overlapped, untold, exits_judged, counted;
 };
 
 struct fuzz_program {

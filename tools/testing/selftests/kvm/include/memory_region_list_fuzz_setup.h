@@ -87,7 +87,8 @@ static void create_vm(void)
 	uint32_t i;
 
 	mrl_vcpus.nr = config.vcpus;
-	vm = __vm_create(VM_SHAPE_DEFAULT, config.vcpus, config.nr_pages);
+	/* More than there will be: in slot 0, page tables of those leave room for the journal. */
+	vm = __vm_create(VM_SHAPE_DEFAULT, config.vcpus, config.nr_pages + FUZZ_MAX_PAGES);
 	if (config.ring)
 		vm_enable_dirty_ring(vm, FUZZ_RING_ENTRIES * sizeof(struct kvm_dirty_gfn));
 	if (config.log_kind)

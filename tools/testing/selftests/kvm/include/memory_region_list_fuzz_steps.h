@@ -170,10 +170,21 @@ static void do_prefault(const struct fuzz_step *s)
 	pthread_mutex_unlock(&idle.lock);
 }
 
+static bool is_journal_half_full(void)
+{
+	uint32_t i;
+
+	for (i = 0; i < config.vcpus; i++) {
+		if (READ_ONCE(sh->nr[i]) >= FUZZ_JOURNAL / 2)
+			return true;
+	}
+	return false;
+}
+
 static void do_step(const struct fuzz_step *s)
 {
-	/* Room for one more change in what the round remembers. */
-	if (nr_gens == FUZZ_MAX_GENS || nr_gone > FUZZ_MAX_NOTES / 2)
+	/* Room for one more change in what the round remembers, and for accesses. */
+	if (nr_gens == FUZZ_MAX_GENS || nr_gone > FUZZ_MAX_NOTES / 2 || is_journal_half_full())
 		do_park(&(struct fuzz_step) {});
 	switch (s->kind) {
 	case FUZZ_STEP_LIST:

@@ -53,18 +53,35 @@ static void unpark_vcpus(void)
 	mrl_vcpus_go();
 }
 
+/* The guest is not running.  From then on the journal is its own again. */
+static void note_prefault(struct kvm_vcpu *vcpu, uint32_t page, uint32_t gen)
+{
+	uint32_t nr = sh->nr[vcpu->id];
+
+	if (nr >= FUZZ_JOURNAL) {
+		sh->untold[vcpu->id]++;
+		return;
+	}
+	sh->journal[vcpu->id][nr] = (struct fuzz_access) {
+		.kind = FUZZ_PREFAULT, .exits = FUZZ_EXIT_READ, .page = page, .gen = gen,
+		.end = READ_ONCE(sh->gen),
+	};
+	sh->nr[vcpu->id] = nr + 1;
+}
+
 /*
  * *no-hole*: none of the pages may be missing that were there all the time.  An ioctl that
  * got some of them returns 0.  EAGAIN is for a slot that an old ioctl is deleting.
  */
 static void prefault_range(struct kvm_vcpu *vcpu, struct kvm_pre_fault_memory range)
 {
+	uint32_t page, gen;
 	uint64_t before;
-	uint32_t page;
 	int r;
 
 	while (range.size) {
 		before = range.size;
+		gen = READ_ONCE(sh->gen);
 		r = __vcpu_ioctl(vcpu, KVM_PRE_FAULT_MEMORY, &range);
 		nr_prefaults += (before - range.size) / PAGE_SIZE;
 		if (!r || errno == EINTR)
@@ -76,6 +93,7 @@ static void prefault_range(struct kvm_vcpu *vcpu, struct kvm_pre_fault_memory ra
 		TEST_ASSERT((errno == ENOENT || errno == EAGAIN) && page < config.nr_pages &&
 			    may_exit[page] & FUZZ_EXIT_READ,
 			    "no-hole: prefault of page %u: wanted 0, got errno %d", page, errno);
+		note_prefault(vcpu, page, gen);
 		range.gpa += PAGE_SIZE;
 		range.size -= PAGE_SIZE;
 	}
@@ -107,6 +125,7 @@ static void skip_call(struct kvm_vcpu *vcpu)
 		    "no-hole: vCPU %u: wanted no exit, got a failed emulation at 0x%llx, suberror %u",
 		    vcpu->id, regs.rip, vcpu->run->internal.suberror);
 	nr_exits++;
+	sh->exited[vcpu->id] |= FUZZ_EXIT_READ;
 	regs.rip = *(uint64_t *)addr_gva2hva(vm, regs.rsp);
 	regs.rsp += 8;
 	regs.rax = FUZZ_HOLE;
@@ -124,6 +143,7 @@ static void handle_mmio(struct kvm_vcpu *vcpu)
 		    "no-hole: vCPU %u: wanted no exit, got MMIO %s at page %lu", vcpu->id,
 		    run->mmio.is_write ? "write" : "read", page);
 	nr_exits++;
+	sh->exited[vcpu->id] |= run->mmio.is_write ? FUZZ_EXIT_WRITE : FUZZ_EXIT_READ;
 	nr_write_exits += run->mmio.is_write;
 	if (!run->mmio.is_write)
 		memcpy(run->mmio.data, &hole, sizeof(hole));
