@@ -145,6 +145,7 @@ static void kvm_prove_entry(struct kvm_memslot_list *list,
 {
 	struct kvm *kvm = list->kvm;
 	struct kvm_memory_slot *slot;
+	bool logs;
 
 	slot = id_to_memslot(__kvm_memslots(kvm, list->head.as_id), e->slot);
 	if (!e->memory_size) {
@@ -157,8 +158,10 @@ static void kvm_prove_entry(struct kvm_memslot_list *list,
 	WARN_ON_ONCE((u64)slot->base_gfn << PAGE_SHIFT != e->guest_phys_addr ||
 		     (u64)slot->npages << PAGE_SHIFT != e->memory_size ||
 		     slot->userspace_addr != e->userspace_addr || slot->flags != e->flags);
-	WARN_ON_ONCE(!slot->dirty_bitmap ==
-		     (kvm_slot_dirty_track_enabled(slot) && kvm_use_dirty_bitmap(kvm)));
+
+	/* A slot that logged before the dirty ring was enabled still has its bitmap. */
+	logs = kvm_slot_dirty_track_enabled(slot);
+	WARN_ON_ONCE(slot->dirty_bitmap ? !logs : logs && kvm_use_dirty_bitmap(kvm));
 }
 
 void kvm_prove_publication(struct kvm_memslot_list *list)

@@ -7,7 +7,8 @@
  * or memory, and that all others succeed: as a test and for real, in both address
  * spaces.  As a control, without a dirty ring all of them succeed.  Then what needs two
  * entries: ids that trade places are refused, a slot may always go and come back with
- * another id.
+ * another id.  Last, a slot that logged before there was a ring: it is changed like others,
+ * and a kernel that verifies itself (PROVE=1) has nothing to complain of.
  *
  * Not shown: what rings have to hold (memory_region_list_ring_test.c); that a call which
  * fails changes nothing (memory_region_list_errors_test.c).
@@ -154,6 +155,27 @@ static void test(bool ring)
 	kvm_vm_free(vm);
 }
 
+static void test_ring_after_log(void)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	int got;
+
+	restore(vm, 0, LOG);
+	vm_enable_dirty_ring(vm, RING_SIZE);
+	set(ID, LOG, FIRST, PAGES, FIRST);
+	set(OTHER_ID, 0, FIRST + PAGES, PAGES, FIRST + PAGES);
+	got = apply(vm, 0, 0);
+	TEST_ASSERT(!got, "Ring after log, unchanged: wanted 0, got errno %d", got);
+
+	mrl_reset(&list);
+	mrl_delete(&list, ID);
+	set(OTHER_ID, LOG, FIRST, PAGES, FIRST);
+	got = apply(vm, 0, 0);
+	TEST_ASSERT(!got, "Ring after log, rename: wanted 0, got errno %d", got);
+	mrl_reset(&list);
+	kvm_vm_free(vm);
+}
+
 int main(int argc, char *argv[])
 {
 	mrl_require();
@@ -163,5 +185,6 @@ int main(int argc, char *argv[])
 	list = mrl_alloc(2);
 	test(false);
 	test(true);
+	test_ring_after_log();
 	return 0;
 }
