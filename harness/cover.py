@@ -83,6 +83,8 @@ def verdict(found):
                            ('branches', gcov.percent(total.taken, total.branches), BRANCHES)):
         if got < bar:
             yield f'{got:.1f} % of {name}, wanted {bar} %'
+    for name in (name for name, covered in found.items() if name.endswith('.c') and not covered):
+        yield f'{name}: no line was counted'
     if unexplained:
         yield f'{unexplained} lines that are not covered have no reason in {relative(gcov.REASONS)}'
 
