@@ -6,9 +6,10 @@
  * at boundaries that are no multiples of 64 pages: which bits a log has after a split,
  * a rename and a merge, with the guest at rest; that a part of a log is cleared, and no
  * more, after the slot has got other bounds; that a page whose bit was fetched or
- * cleared, before or after the call, is tracked again; and that a bitmap may be cleared
- * after a call that left base and size of its slot alone.  Bits that nobody asked for
- * would be legal, there are none.
+ * cleared, before or after the call, is tracked again; that a bitmap may be cleared after
+ * a call that left base and size of its slot alone; and that a log which begins has the
+ * next write to pages that are mapped.  Bits that nobody asked for would be legal, there
+ * are none.
  *
  * Not shown: vCPUs that write during the call (memory_region_list_dirty_test.c).
  */
@@ -47,18 +48,24 @@ static uint32_t nr_pages(const struct mrl_slot *s)
 }
 
 /* Slots from each of @cuts to the next one; ids from @id on.  The last cut is NPAGES. */
-static void set_layout(uint32_t id, const uint32_t *cuts)
+static void set_slots(uint32_t id, const uint32_t *cuts, uint32_t flags)
 {
 	struct mrl_layout next = {};
 	uint32_t first;
 
 	for (first = 0; first < NPAGES; first = *cuts++)
-		mrl_layout_add(&next, id++, LOG, MRL_GPA(first), MRL_SIZE(*cuts - first),
+		mrl_layout_add(&next, id++, flags, MRL_GPA(first), MRL_SIZE(*cuts - first),
 			       (void *)MRL_HVA(first));
 	mrl_reset(&list);
 	mrl_add_change(&list, &layout, &next, true);
+	list.list->flags = flags & LOG ? 0 : KVM_MEMORY_REGION_LIST_DISCARD_DIRTY;
 	mrl_apply(g.vm, &list);
 	layout = next;
+}
+
+static void set_layout(uint32_t id, const uint32_t *cuts)
+{
+	set_slots(id, cuts, LOG);
 }
 
 /* One page of the guest in @step, from @first on. */
@@ -161,20 +168,39 @@ static void fetch_and_change(void)
 	check_logs("and the pages were written again");
 }
 
+/* All logs are new. */
+static void want_new(void)
+{
+	uint32_t page;
+
+	memset(want, 0, sizeof(want));
+	for (page = 0; page < NPAGES && kind & INIT_SET; page++)
+		__set_bit(page, want);
+}
+
+/* A log begins while the guest has all pages mapped for writing. */
+static void stop_and_start(uint32_t id, const uint32_t *cuts)
+{
+	set_slots(id, cuts, 0);
+	write_pages(0, NPAGES, 1);
+	set_layout(id, cuts);
+	want_new();
+	check_logs("a log that began");
+	write_pages(0, NPAGES, 3);
+	check_logs("a log that began, after writes");
+}
+
 static void run(void)
 {
 	static const uint32_t whole[] = { NPAGES }, two[] = { 100, NPAGES },
 		three[] = { 37, 229, NPAGES }, four[] = { 1, 65, 191, NPAGES };
-	uint32_t page;
 
 	g = mrl_guest_create(NPAGES);
 	if (kind)
 		vm_enable_cap(g.vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, kind);
 	layout = (struct mrl_layout) {};
-	memset(want, 0, sizeof(want));
 	set_layout(1, whole);
-	for (page = 0; page < NPAGES && kind & INIT_SET; page++)
-		__set_bit(page, want);
+	want_new();
 	check_logs("created");
 	clear_second("created");
 	write_pages(0, NPAGES, 7);
@@ -187,6 +213,8 @@ static void run(void)
 	change_and_write(7, whole, "renamed");
 	fetch_and_change();
 	change_and_write(1, whole, "merged again");
+	stop_and_start(1, whole);
+	stop_and_start(1, two);
 	kvm_vm_free(g.vm);
 }
 
