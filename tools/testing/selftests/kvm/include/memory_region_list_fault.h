@@ -356,9 +356,9 @@ static inline int64_t fault_stat(const char *name)
 }
 
 /*
- * Pages of what the charge has of metadata of memslots, by its sizes.  Page tables are left
- * out: vCPUs keep up to 40 pages for the next ones, twice that for shadow paging, and take
- * some of them whenever the guest has been zapped.
+ * Pages of what metadata of memslots is made of: slab, kmalloc() of any size included, and
+ * vmalloc().  Page tables are left out: vCPUs keep up to 40 pages for the next ones, twice
+ * that for shadow paging, and take some of them whenever the guest has been zapped.
  */
 static inline int64_t fault_kept(void)
 {
