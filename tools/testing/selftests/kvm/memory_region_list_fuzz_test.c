@@ -31,8 +31,8 @@
  *
  * Not shown: what of two accesses that overlap a change comes first (see the race and dirty
  * tests); that a store that overlaps the end of a log is reported; at which point of a call a
- * world is killed; KVM_CLEAR_DIRTY_LOG beside a list; guest_memfd; ENOMEM, i.e. a call that
- * has to undo (see the fault test).  Large worlds are rare: a run of some time begins with one.
+ * world is killed; guest_memfd; ENOMEM, i.e. a call that has to undo (see the fault test).
+ * Large worlds are rare: a run of some time begins with one.
  */
 #include <getopt.h>
 #include <sys/wait.h>
@@ -400,8 +400,8 @@ static void print_total(uint32_t first_seed, uint32_t seeds, uint64_t seconds)
 	       total.overlapped, total.exits_judged, total.untold);
 	printf(" returned=%lu returned_over=%lu exits=%lu old=%lu logs=%lu",
 	       total.returned, total.returned_over, total.exits, total.old_ioctls, total.other);
-	printf(" prefaulted=%lu advised=%lu signals=%lu updates=%lu counted=%lu fep=%d\n",
-	       total.prefaults, total.advised, total.signals, total.updates, total.counted,
+	printf(" prefaulted=%lu advised=%lu signals=%lu updates=%lu counted=%lu cleared=%lu fep=%d\n",
+	       total.prefaults, total.advised, total.signals, total.updates, total.counted, total.cleared,
 	       is_forced_emulation_enabled);
 }
 

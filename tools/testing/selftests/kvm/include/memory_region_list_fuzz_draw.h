@@ -390,6 +390,7 @@ static const struct fuzz_step *draw_step(struct fuzz_program *p)
 	switch (s->kind) {
 	case FUZZ_STEP_LIST:
 		draw_list(s);
+		s->arg[0] = fuzz_once_in(4);
 		break;
 	case FUZZ_STEP_SLOT:
 		draw_slot(s);

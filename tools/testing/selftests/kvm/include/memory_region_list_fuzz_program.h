@@ -25,7 +25,7 @@
 #define FUZZ_NOWHERE		(FUZZ_RESULT + FUZZ_RESULT_BYTES)
 
 enum {
-	FUZZ_STEP_LIST,		/* the list */
+	FUZZ_STEP_LIST,		/* the list; arg[0]: KVM_CLEAR_DIRTY_LOG beside it */
 	FUZZ_STEP_SLOT,		/* entry 0, by KVM_SET_USER_MEMORY_REGION or -REGION2 */
 	FUZZ_STEP_GET,		/* KVM_GET_DIRTY_LOG of slot arg[0] */
 	FUZZ_STEP_CLEAR,	/* what was fetched; words arg[1] to arg[2] of it */
@@ -47,7 +47,7 @@ struct fuzz_step {
 struct fuzz_counts {
 	uint64_t valid, invalid, other, stores, reported, over, returned, returned_over;
 	uint64_t exits, journaled, worlds, killed, old_ioctls, prefaults;
-	uint64_t advised, signals, updates, overlapped, untold, exits_judged, counted;
+	uint64_t advised, signals, updates, overlapped, untold, exits_judged, counted, cleared;
 };
 
 struct fuzz_program {

@@ -7,49 +7,6 @@
 #include "memory_region_list_fuzz_world.h"
 
 /* The steps of memory_region_list_fuzz_test, which see, that change no memslot. */
-static void follow_log(const struct fuzz_slot *s, bool parked)
-{
-	uint32_t i;
-
-	for (i = 0; i < s->npages; i++)
-		follow_bit(page_of(s->gfn) + i, test_bit(i, bitmap), parked);
-	/* Without manual protection, what is reported is cleared. */
-	for (i = 0; !config.log_kind && i < s->npages; i++) {
-		if (test_bit(i, bitmap))
-			follow_cleared(page_of(s->gfn) + i);
-	}
-}
-
-/* Pages @first to @end of the slot, as far as they were fetched. */
-static void clear_log(uint32_t id, uint32_t first, uint32_t end)
-{
-	const struct fuzz_slot *s = &slots[0][id];
-	uint32_t i;
-
-	kvm_vm_clear_dirty_log(vm, id, (uint8_t *)bitmap + first / 8, first, end - first);
-	for (i = first; i < end; i++) {
-		if (test_bit(i, bitmap))
-			follow_cleared(page_of(s->gfn) + i);
-	}
-}
-
-static bool get_log(uint32_t id, bool parked)
-{
-	const struct fuzz_slot *s = &slots[0][id];
-	struct kvm_dirty_log log = { .slot = id };
-	int want = config.ring ? ENXIO : slot_logs(s) ? 0 : ENOENT, r;
-
-	log.dirty_bitmap = bitmap;
-	r = __vm_ioctl(vm, KVM_GET_DIRTY_LOG, &log);
-	TEST_ASSERT(r == (want ? -1 : 0) && (!r || errno == want),
-		    "KVM_GET_DIRTY_LOG of slot %u: wanted errno %d, got %d", id, want,
-		    r ? errno : 0);
-	if (want || !in_window(s))
-		return false;
-	follow_log(s, parked);
-	return true;
-}
-
 static void do_get(const struct fuzz_step *s)
 {
 	give_turn();

@@ -4,7 +4,7 @@
 
 #include <sys/time.h>
 
-#include "memory_region_list_fuzz_vcpus.h"
+#include "memory_region_list_fuzz_log.h"
 #include "memory_region_list_guest.h"
 #include "memory_region_list_updater.h"
 
@@ -17,7 +17,6 @@ static struct kvm_dirty_gfn *ring[FUZZ_MAX_VCPUS];
 static uint32_t ring_index[FUZZ_MAX_VCPUS];
 /* What an id that logged in this round means in a ring. */
 static struct fuzz_slot *ring_name;
-static unsigned long *bitmap;
 /* The end of the pages that hold the argument; no access behind it. */
 static uint8_t *argument_end;
 /* How each page's bit was to be returned by the call. */
@@ -30,17 +29,6 @@ static void world_init(void)
 	bitmap = fuzz_alloc(FUZZ_MAX_PAGES / 64, sizeof(*bitmap));
 	result_of = fuzz_alloc(FUZZ_MAX_PAGES, sizeof(*result_of));
 	next_map = fuzz_alloc(FUZZ_MAX_PAGES, sizeof(*next_map));
-}
-
-static uint32_t page_of(uint64_t gfn)
-{
-	return gfn - FUZZ_GPA / PAGE_SIZE;
-}
-
-static bool in_window(const struct fuzz_slot *s)
-{
-	return s->npages && s->gfn >= FUZZ_GPA / PAGE_SIZE &&
-	       page_of(s->gfn) + s->npages <= config.nr_pages;
 }
 
 /* What the call must not write to is told from what it writes. */
@@ -314,11 +302,14 @@ static void do_list(const struct fuzz_step *s)
 	if (changes || !(program->counts.invalid % 8))
 		give_turn();
 	if (changes && !s->head.as_id) {
+		begin_clear_beside(s);
 		make_next_map(s);
 		open_change();
 	}
 	r = __vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION_LIST, list);
 	err = errno;
+	if (changes && !s->head.as_id)
+		end_clear_beside();
 	if (s->at == FUZZ_AT_READONLY)
 		protect_argument(list, PROT_READ | PROT_WRITE);
 	check_outcome(s, r, err, list);
@@ -332,8 +323,10 @@ static void do_list(const struct fuzz_step *s)
 	}
 	take_results(s);
 	commit_slots(s);
-	if (!s->head.as_id)
-		close_change();
+	if (s->head.as_id)
+		return;
+	close_change();
+	follow_clear_beside();
 }
 
 /* Today's ioctl: there may be a hole in between, and it drops bits. */
