@@ -7,7 +7,10 @@
 struct kvm;
 struct kvm_memory_slot;
 
-/* What a call did, for the tracepoint.  Times are since its start. */
+/*
+ * What a call did, for the tracepoint.  Times are since its start; @zapped_late is
+ * the part of @zapped_pages that the section that publishes had to zap.
+ */
 struct kvm_memslot_list_stats {
 	u32 as_id;
 	u32 nent;
@@ -16,6 +19,7 @@ struct kvm_memslot_list_stats {
 	u32 replaced;
 	u64 kept_pages;
 	u64 zapped_pages;
+	u64 zapped_late;
 	u64 dirty_kept;
 	u64 dirty_returned;
 	u64 publish_ns;

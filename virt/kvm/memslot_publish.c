@@ -24,6 +24,9 @@
 #include "memslot_list.h"
 #include "memslots.h"
 
+/* How often what changes is zapped ahead of the publication, at most. */
+#define KVM_MAX_ZAPS	4
+
 static int kvm_alloc_new_memslots(struct kvm_memslot_list *list)
 {
 	u32 i;
@@ -164,7 +167,7 @@ static void kvm_update_inactive_memslots(struct kvm_memslot_list *list)
 	}
 }
 
-/* Whoever keeps notifiers busy with other memory delays the call, but not the vCPUs. */
+/* Page faults are let through meanwhile, the notifiers may be on other memory. */
 static void kvm_wait_for_notifiers(struct kvm_memslot_list *list)
 {
 	struct kvm *kvm = list->kvm;
@@ -177,6 +180,29 @@ static void kvm_wait_for_notifiers(struct kvm_memslot_list *list)
 		KVM_MMU_UNLOCK(kvm);
 	}
 	kvm_wait_for_idle_mmu_notifier(kvm);
+}
+
+/*
+ * Have little left to zap for the section that publishes: with notifiers to
+ * wait for, page faults are let through, and all can come back.  Then zap it
+ * again where that may yield, but not for ever, there may always be a notifier.
+ */
+static void kvm_zap_ahead_of_publication(struct kvm_memslot_list *list)
+{
+	struct kvm *kvm = list->kvm;
+	bool again = true;
+	u32 i;
+
+	for (i = 0; again && i < KVM_MAX_ZAPS; i++) {
+		kvm_zap_replaced_memslots(list);
+		kvm_memslot_delay(KVM_DELAY_ZAPPED);
+
+		spin_lock(&kvm->mn_invalidate_lock);
+		again = list->gated && kvm->mn_active_invalidate_count;
+		if (again)
+			kvm_wait_for_notifiers(list);
+		spin_unlock(&kvm->mn_invalidate_lock);
+	}
 }
 
 /*
@@ -340,8 +366,7 @@ int kvm_replace_memslots(struct kvm_memslot_list *list)
 	r = kvm_prepare_memslots(list);
 	if (!r) {
 		kvm_update_inactive_memslots(list);
-		kvm_zap_replaced_memslots(list);
-		kvm_memslot_delay(KVM_DELAY_ZAPPED);
+		kvm_zap_ahead_of_publication(list);
 		kvm_publish_memslots(list);
 	}
 	mutex_unlock(&kvm->slots_arch_lock);

@@ -14,10 +14,11 @@
  * little can have come back.  This gate is up until the publication, unless that has
  * to wait for MMU notifiers: they are those of the whole address space, and can go on
  * for long.  (Those of the VM's memory hold off page faults themselves, and as ranges
- * are added up until there are none, that of the gate remains with theirs.)  The section
- * that publishes is then as long as it takes to zap what has come back, by a page fault
- * each.  Least of all the gate may be up across a grace period: loops that retry inside
- * of SRCU read-side sections would never let it end.
+ * are added up until there are none, that of the gate remains with theirs.)  What has
+ * come back by then, by a page fault each, is zapped in the same way, a few times: only
+ * where there are notifiers at each of them, the section that publishes may have much
+ * to zap.  Least of all the gate may be up across a grace period: loops that retry
+ * inside of SRCU read-side sections would never let it end.
  *
  * mmu_lock is taken here by kvm_zap_replaced_memslots(), and held by the caller
  * of kvm_zap_final().
@@ -183,14 +184,14 @@ static bool kvm_zap_straddlers(struct kvm_memslot_list *list)
 void kvm_zap_final(struct kvm_memslot_list *list)
 {
 	u64 before = list->stats.zapped_pages;
-	bool flush, reclaimed;
+	bool flush;
 
 	KVM_MMU_ASSERT_LOCKED(list->kvm);
 
 	flush = kvm_zap_runs(list, false);
 	if (list->zaps_shadow)
 		kvm_arch_zap_shadow_pages(list->kvm, false, &list->stats.zapped_pages);
-	reclaimed = list->nr_zapped && list->stats.zapped_pages != before;
+	list->stats.zapped_late = list->stats.zapped_pages - before;
 	flush |= kvm_zap_straddlers(list);
 
 	/*
@@ -205,6 +206,6 @@ void kvm_zap_final(struct kvm_memslot_list *list)
 	 * the pages that go, and their new owner may have written them by then.
 	 * Slow, but needed only if something came back in spite of the gate.
 	 */
-	if (reclaimed)
+	if (list->nr_zapped && list->stats.zapped_late)
 		kvm_arch_guest_memory_reclaimed(list->kvm);
 }

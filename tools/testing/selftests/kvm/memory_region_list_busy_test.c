@@ -13,10 +13,13 @@
  * *no-stale-mapping*: what was mapped while the call waited, and has got other memory, is
  * no longer mapped when it returns.
  *
+ * F7: what was mapped while the call waited is zapped ahead of the section that publishes.
+ *
  * Nothing waits for time to pass.  Not shown: how long a call waits; notifiers on memory of
  * the VM, which hold off page faults themselves.
  */
 #include "memory_region_list_lazy.h"
+#include "memory_region_list_trace.h"
 #include "memory_region_list_vcpus.h"
 
 #define FRESH_GPA	(4ul << 30)
@@ -139,6 +142,21 @@ static bool waits_for_notifiers(struct mrl_call *call)
 	       vm_get_stat(call->vm, "memslot_grace_periods") == call->grace_periods;
 }
 
+/* Pages that the last call zapped where it published. */
+static uint64_t zapped_late(void)
+{
+	char line[1024], last[1024] = "";
+	FILE *f = mrl_trace_open();
+
+	while (fgets(line, sizeof(line), f)) {
+		if (strstr(line, "kvm_memory_region_list:"))
+			strcpy(last, line);
+	}
+	fclose(f);
+	mrl_trace_clear();
+	return mrl_trace_field(last, "zapped_late");
+}
+
 /* The vCPU is parked.  Returns whether it went on while the call waited. */
 static bool replace(struct kvm_vm *vm, uint64_t generation)
 {
@@ -191,10 +209,13 @@ static struct kvm_vm *create_vm(void)
 int main(int argc, char *argv[])
 {
 	pthread_t noise[NR_NOISE];
-	uint32_t i, waited = 0;
+	uint32_t i, waited = 0, late = 0;
 	struct kvm_vm *vm;
 
 	mrl_require();
+	TEST_REQUIRE(!access(MRL_TRACING "events/kvm/kvm_memory_region_list", F_OK));
+	mrl_trace_start();
+	mrl_trace_enable_all("kvm/kvm_memory_region_list");
 	/* As the vCPU's thread: those that poll and those that make noise go no faster. */
 	setpriority(PRIO_PROCESS, 0, 19);
 	fresh = alloc(FRESH_SIZE);
@@ -204,16 +225,21 @@ int main(int argc, char *argv[])
 	for (i = 0; i < NR_NOISE; i++)
 		noise[i] = mrl_thread(make_notifiers, NULL);
 
-	for (i = 1; i <= NR_CALLS; i++)
+	for (i = 1; i <= NR_CALLS; i++) {
 		waited += replace(vm, i);
+		late += !!zapped_late();
+	}
 
 	WRITE_ONCE(noise_stops, true);
 	for (i = 0; i < NR_NOISE; i++)
 		pthread_join(noise[i], NULL);
 	mrl_vcpus_stop();
 	kvm_vm_free(vm);
-	printf("mrl-busy calls=%u waited=%u\n", NR_CALLS, waited);
+	mrl_trace_stop();
+	printf("mrl-busy calls=%u waited=%u late=%u\n", NR_CALLS, waited, late);
 	TEST_ASSERT(waited > 1, "no-pause: wanted calls that a vCPU overtook, got %u of %u", waited,
 		    NR_CALLS);
+	TEST_ASSERT(late < waited,
+		    "F7: wanted less than %u calls that zap where they publish, got %u", waited, late);
 	return 0;
 }

@@ -120,22 +120,10 @@ static void test_grace_periods(struct kvm_vm *vm, uint32_t nr)
 /* The fields of the tracepoint, as it prints them. */
 struct event {
 	uint32_t as_id, nent, created, deleted, replaced;
-	uint64_t kept_pages, zapped_pages, dirty_kept, dirty_returned;
+	uint64_t kept_pages, zapped_pages, zapped_late, dirty_kept, dirty_returned;
 	uint64_t publish_ns, grace_ns, total_ns;
 	int ret;
 };
-
-static int64_t get_field(const char *line, const char *name)
-{
-	char key[32], *at;
-	long long value;
-
-	snprintf(key, sizeof(key), " %s ", name);
-	at = strstr(line, key);
-	TEST_ASSERT(at && sscanf(at + strlen(key), "%lld", &value) == 1,
-		    "kvm_memory_region_list: wanted a field '%s', got '%s'", name, line);
-	return value;
-}
 
 static struct event read_event(const char *what)
 {
@@ -144,19 +132,20 @@ static struct event read_event(const char *what)
 
 	TEST_ASSERT(nr == 1, "%s: kvm_memory_region_list: wanted 1 event, got %d", what, nr);
 	return (struct event) {
-		.as_id = get_field(line, "as_id"),
-		.nent = get_field(line, "nent"),
-		.created = get_field(line, "created"),
-		.deleted = get_field(line, "deleted"),
-		.replaced = get_field(line, "replaced"),
-		.kept_pages = get_field(line, "kept_pages"),
-		.zapped_pages = get_field(line, "zapped_pages"),
-		.dirty_kept = get_field(line, "dirty_kept"),
-		.dirty_returned = get_field(line, "dirty_returned"),
-		.publish_ns = get_field(line, "publish_ns"),
-		.grace_ns = get_field(line, "grace_ns"),
-		.total_ns = get_field(line, "total_ns"),
-		.ret = get_field(line, "ret"),
+		.as_id = mrl_trace_field(line, "as_id"),
+		.nent = mrl_trace_field(line, "nent"),
+		.created = mrl_trace_field(line, "created"),
+		.deleted = mrl_trace_field(line, "deleted"),
+		.replaced = mrl_trace_field(line, "replaced"),
+		.kept_pages = mrl_trace_field(line, "kept_pages"),
+		.zapped_pages = mrl_trace_field(line, "zapped_pages"),
+		.zapped_late = mrl_trace_field(line, "zapped_late"),
+		.dirty_kept = mrl_trace_field(line, "dirty_kept"),
+		.dirty_returned = mrl_trace_field(line, "dirty_returned"),
+		.publish_ns = mrl_trace_field(line, "publish_ns"),
+		.grace_ns = mrl_trace_field(line, "grace_ns"),
+		.total_ns = mrl_trace_field(line, "total_ns"),
+		.ret = mrl_trace_field(line, "ret"),
 	};
 }
 

@@ -48,6 +48,28 @@ static inline void mrl_trace_enable(const char *event, const char *filter)
 	mrl_write_file(name, 0, "1");
 }
 
+/* Record what any thread does. */
+static inline void mrl_trace_enable_all(const char *event)
+{
+	char name[128];
+
+	snprintf(name, sizeof(name), MRL_INSTANCE "events/%s/enable", event);
+	mrl_write_file(name, 0, "1");
+}
+
+/* A number from a line of the trace. */
+static inline int64_t mrl_trace_field(const char *line, const char *name)
+{
+	char key[32], *at;
+	long long value;
+
+	snprintf(key, sizeof(key), " %s ", name);
+	at = strstr(line, key);
+	TEST_ASSERT(at && sscanf(at + strlen(key), "%lld", &value) == 1,
+		    "trace: wanted a field '%s', got '%s'", name, line);
+	return value;
+}
+
 static inline void mrl_trace_clear(void)
 {
 	int fd = open(MRL_INSTANCE "trace", O_WRONLY | O_TRUNC);
