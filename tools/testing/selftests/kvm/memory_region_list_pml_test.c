@@ -12,7 +12,9 @@
  * Each page must be in the bitmap, or in a log read before, unless its version is one
  * that was reported, or from before the slot (again) logged.  Slots get other names
  * as well; what was written under an old one must be reported under the new one.
- * When vCPUs are parked, the logs must have all the rest.
+ * Now and then all logs end in one call and begin in the next, i.e. vCPUs switch
+ * hardware logging off and on while they run (C11).  When vCPUs are parked, the logs
+ * must have all the rest.
  *
  * All writes are to the first word of a page: Bochs logs addresses, not pages.
  *
@@ -54,9 +56,17 @@ static struct guest_random_state rng;
 static uint64_t *mem;
 static uint64_t seen[NPAGES];		/* what need not be reported any more */
 static atomic_bool may_exit[NR_SLOTS];
-static unsigned long result[2][SLOT_PAGES / 64];
+static unsigned long result[NR_SLOTS][SLOT_PAGES / 64];
+
+/* In what writes are reported. */
+enum { IN_LOG, DELETION, MOVE, END, END_OF_ALL, NR_REPORTS };
+static const char *const report_names[] = {
+	"log", "deletion", "move", "end of logging", "end of all logs",
+};
+
 static struct {
-	uint64_t deleted, moved, stopped, renamed, wrote, reported, over, harvested;
+	uint64_t deleted, moved, stopped, restarted, renamed, reported, over, harvested;
+	uint64_t wrote[NR_REPORTS];
 	atomic_ulong exits;
 } counted;
 
@@ -133,16 +143,16 @@ static void want_result(mrl_entry *e, uint32_t i)
 }
 
 static bool report(uint32_t s, uint32_t i, uint64_t version, const unsigned long *bitmap,
-		   const char *what)
+		   uint32_t what)
 {
 	uint32_t page = s * SLOT_PAGES + i;
 	bool wrote = version > seen[page];
 
 	TEST_ASSERT(!wrote || test_bit(i, bitmap),
 		    "never-lost: %s: slot %u, page %u: wanted a bit, got 0; wrote %lu after %lu; call %lu",
-		    what, s, i, version, seen[page],
+		    report_names[what], s, i, version, seen[page],
 		    counted.deleted + counted.moved + counted.stopped + counted.renamed);
-	counted.wrote += wrote;
+	counted.wrote[what] += wrote;
 	counted.reported += test_bit(i, bitmap);
 	counted.over += test_bit(i, bitmap) && version <= seen[page];
 	return test_bit(i, bitmap);
@@ -168,7 +178,7 @@ static void harvest(uint32_t s, bool parked)
 	kvm_vm_get_dirty_log(vm, slots[s].id, bitmap);
 	for (i = 0; i < SLOT_PAGES; i++) {
 		if (parked)
-			report(s, i, content(s, i), bitmap, "log");
+			report(s, i, content(s, i), bitmap, IN_LOG);
 		if (test_bit(i, bitmap))
 			start_to_track(s, i, 0);
 	}
@@ -196,7 +206,7 @@ static void delete(uint32_t s)
 	want_result(mrl_delete(&list, slots[s].id), 0);
 	mrl_apply(vm, &list);
 	for (i = 0; i < SLOT_PAGES; i++)
-		report(s, i, content(s, i), result[0], "deletion");
+		report(s, i, content(s, i), result[0], DELETION);
 	log_anew(s);
 	counted.deleted++;
 }
@@ -216,7 +226,7 @@ static void move(uint32_t s)
 	mrl_apply(vm, &list);
 	for (i = 0; i < SLOT_PAGES; i++) {
 		version = content(NR_SLOTS, i);
-		report(s, i, version, result[0], "move");
+		report(s, i, version, result[0], MOVE);
 		start_to_track(s, i, version);
 	}
 	counted.moved++;
@@ -234,9 +244,40 @@ static void stop_log(uint32_t s)
 		before[i] = content(s, i);
 	mrl_apply(vm, &list);
 	for (i = 0; i < SLOT_PAGES; i++)
-		report(s, i, before[i], result[0], "end of logging");
+		report(s, i, before[i], result[0], END);
 	log_anew(s);
 	counted.stopped++;
+}
+
+/*
+ * All logs end, the parked one too, and begin again.  What is written once the call that
+ * begins them has returned has to be in them, see start_to_track().
+ */
+static void restart_logs(void)
+{
+	uint64_t before[NPAGES];
+	uint32_t s, i;
+
+	mrl_reset(&list);
+	for (s = 0; s < NR_SLOTS; s++)
+		want_result(set(s, 0), s);
+	set(NR_SLOTS, 0);
+	for (i = 0; i < NPAGES; i++)
+		before[i] = content(i / SLOT_PAGES, i % SLOT_PAGES);
+	mrl_apply(vm, &list);
+	for (i = 0; i < NPAGES; i++)
+		report(i / SLOT_PAGES, i % SLOT_PAGES, before[i], result[i / SLOT_PAGES],
+		       END_OF_ALL);
+
+	/* Each vCPU has seen that there are none. */
+	wait_for_writes(SLOT_PAGES);
+	mrl_reset(&list);
+	for (s = 0; s <= NR_SLOTS; s++)
+		set(s, LOG);
+	mrl_apply(vm, &list);
+	for (i = 0; i < NPAGES; i++)
+		start_to_track(i / SLOT_PAGES, i % SLOT_PAGES, 0);
+	counted.restarted++;
 }
 
 /* Pages stay in a log, and so do bits. */
@@ -252,7 +293,7 @@ static void rename_slot(uint32_t s)
 
 static void transaction(void)
 {
-	uint32_t s = guest_random_u32(&rng) % NR_SLOTS, op = guest_random_u32(&rng) % 8;
+	uint32_t s = guest_random_u32(&rng) % NR_SLOTS, op = guest_random_u32(&rng) % 16;
 
 	WRITE_ONCE(sh->hot, s);
 	/* Have the pages mapped, and then armed by the harvest. */
@@ -260,12 +301,14 @@ static void transaction(void)
 	if (guest_random_u32(&rng) % 4)
 		harvest(s, false);
 	wait_for_writes(1 + guest_random_u32(&rng) % SLOT_PAGES);
-	if (op < 3)
+	if (op < 6)
 		delete(s);
-	else if (op < 5)
+	else if (op < 10)
 		move(s);
-	else if (op < 7)
+	else if (op < 13)
 		stop_log(s);
+	else if (op < 14)
+		restart_logs();
 	else
 		rename_slot(s);
 }
@@ -332,16 +375,17 @@ int main(int argc, char *argv[])
 	run(calls);
 	for (i = 0; i < mrl_vcpus.nr; i++)
 		TEST_ASSERT(sh->writes[i], "vCPU %u: wanted some writes, got 0", i);
-	TEST_ASSERT(counted.wrote && counted.stopped && counted.renamed,
-		    "wanted some pages written, ends of logging, renames, got %lu, %lu, %lu",
-		    counted.wrote, counted.stopped, counted.renamed);
-	printf("mrl-pml vcpus=%d seed=%u deleted=%lu moved=%lu stopped=%lu renamed=%lu",
+	for (i = 0; i < NR_REPORTS; i++)
+		TEST_ASSERT(counted.wrote[i], "%s: wanted pages written, got 0", report_names[i]);
+	TEST_ASSERT(counted.renamed, "renames: wanted some, got 0");
+	printf("mrl-pml vcpus=%d seed=%u deleted=%lu moved=%lu stopped=%lu restarted=%lu renamed=%lu",
 	       mrl_vcpus.nr, seed, counted.deleted, counted.moved, counted.stopped,
-	       counted.renamed);
-	printf(" harvested=%lu writes=%lu wrote=%lu reported=%lu over=%lu exits=%lu lost=0\n",
-	       counted.harvested, mrl_vcpus_sum(sh->writes), counted.wrote,
-	       counted.reported, counted.over,
-	       counted.exits);
+	       counted.restarted, counted.renamed);
+	printf(" harvested=%lu writes=%lu wrote=%lu+%lu+%lu+%lu+%lu reported=%lu over=%lu exits=%lu",
+	       counted.harvested, mrl_vcpus_sum(sh->writes), counted.wrote[IN_LOG],
+	       counted.wrote[DELETION], counted.wrote[MOVE], counted.wrote[END],
+	       counted.wrote[END_OF_ALL], counted.reported, counted.over, counted.exits);
+	printf(" lost=0\n");
 	mrl_vcpus_stop();
 	kvm_vm_free(vm);
 	return 0;
