@@ -12,9 +12,13 @@
  * of the file both.  The first one's binding is undone, i.e. the same call without the
  * overlap succeeds.
  *
+ * C14: holes are punched in the file, all the time, where a slot comes and goes: its pages
+ * have what was written or zero, and those of its neighbour stay.
+ *
  * Not shown: what else is refused (memory_region_list_errors_test.c).
  */
 #include "memory_region_list_guest.h"
+#include "memory_region_list_lazy.h"
 
 #define LOG	KVM_MEM_LOG_DIRTY_PAGES
 #define PAGES	4		/* Of each guest_memfd slot. */
@@ -22,6 +26,7 @@
 #define A	0
 #define B	8
 #define C	16
+#define NR_PUNCHED	200
 
 static struct mrl_guest g;
 static struct mrl list;
@@ -181,6 +186,60 @@ static void test_bound_twice(void)
 	apply("Unbound");
 }
 
+static bool punch_stops;
+static uint32_t nr_holes;
+
+static void *punch_thread(void *arg)
+{
+	int r;
+
+	while (!READ_ONCE(punch_stops)) {
+		r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, MRL_SIZE(4),
+			      MRL_SIZE(PAGES));
+		TEST_ASSERT(!r, "fallocate(): wanted 0, got errno %d", errno);
+		WRITE_ONCE(nr_holes, nr_holes + 1);
+	}
+	return NULL;
+}
+
+static void expect_written_or_zero(uint64_t page, uint64_t tag)
+{
+	uint64_t val[MRL_WIN_PAGES], exits, i;
+
+	exits = mrl_guest_read(&g, 0, mask(page), val);
+	TEST_ASSERT(!exits, "punched: pages from %lu: wanted no exits, got 0x%lx", page, exits);
+	for (i = 0; i < PAGES; i++)
+		TEST_ASSERT(!val[page + i] || val[page + i] == tag + i,
+			    "punched: page %lu: wanted 0 or 0x%lx, got 0x%lx", page + i, tag + i,
+			    val[page + i]);
+}
+
+static void test_punch(void)
+{
+	pthread_t thread;
+	uint32_t i;
+
+	set_gmem(1, A, 0);
+	apply("the neighbour");
+	write_private(A, 0xa0);
+	thread = mrl_thread(punch_thread, NULL);
+	for (i = 0; i < NR_PUNCHED; i++) {
+		set_gmem(2, B, 4);
+		apply("create beside holes");
+		write_private(B, 0xb0);
+		expect_written_or_zero(B, 0xb0);
+		mrl_delete(&list, 2);
+		apply("delete beside holes");
+	}
+	WRITE_ONCE(punch_stops, true);
+	pthread_join(thread, NULL);
+	expect(A, PAGES, 0xa0, "neighbour of holes");
+	expect_gone(B, 2, "delete beside holes");
+	TEST_ASSERT(nr_holes > 1, "holes: wanted some, got %u", nr_holes);
+	mrl_delete(&list, 1);
+	apply("delete the neighbour");
+}
+
 int main(int argc, char *argv[])
 {
 	struct vm_shape shape = VM_SHAPE_DEFAULT;
@@ -195,6 +254,7 @@ int main(int argc, char *argv[])
 	fd = vm_create_guest_memfd(g.vm, MRL_SIZE(16), 0);
 	test_bound_twice();
 	test_one_call();
+	test_punch();
 	close(fd);
 	mrl_free(&list);
 	kvm_vm_free(g.vm);

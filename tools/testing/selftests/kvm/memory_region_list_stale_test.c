@@ -11,6 +11,8 @@
  *     i.e. only the check of the memslots under mmu_lock stops this page fault
  *   - no-stale-mapping: the gfn has got other memory, or lost its slot.  The call zaps,
  *     and counts as an MMU notifier does, which is enough to stop this page fault
+ *   - no-stale-mapping, C3: the gfn stays as it is, but the other half of its huge page
+ *     has got other memory
  * Either half of the huge page is the one that logs.  Nothing waits for time to pass.
  *
  * Does not prove C2: here the page fault has sampled mmu_invalidate_seq before the call
@@ -200,6 +202,33 @@ static void test_gone(bool other, bool write)
 	mrl_free(&l);
 }
 
+/* The access is to the half that stays. */
+static void test_neighbour(bool write)
+{
+	struct mrl_guest g = create_guest();
+	struct access a = { .g = &g, .page = HALF, .write = write };
+	uint64_t val[MRL_WIN_PAGES], page, exits;
+	struct mrl l = mrl_alloc(2);
+
+	for (page = 0; page < HALF; page++)
+		*(uint64_t *)MRL_HVA(page) = MRL_TAG(page);
+	lazy_create();
+	mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(HALF), (void *)MRL_HVA(0));
+	mrl_set(&l, 2, 0, MRL_GPA(HALF), MRL_SIZE(HALF), (void *)MRL_LAZY(HALF));
+	overtake(&a, l, "neighbour");
+	TEST_ASSERT(!a.exits, "no-hole: page %lu: wanted no exit, got 0x%lx", a.page, a.exits);
+
+	for (page = 0; page < HALF; page++) {
+		exits = mrl_guest_read(&g, page, 1, val);
+		TEST_ASSERT(!exits && val[0] == MRL_TAG(page),
+			    "no-stale-mapping: page %lu beside the access: wanted 0x%llx, got 0x%lx, exits 0x%lx",
+			    page, MRL_TAG(page), val[0], exits);
+	}
+	kvm_vm_free(g.vm);
+	lazy_free();
+	mrl_free(&l);
+}
+
 int main(int argc, char *argv[])
 {
 	int i;
@@ -213,6 +242,8 @@ int main(int argc, char *argv[])
 		test_split(i & 1 ? HALF : 0, i & 2);
 	for (i = 0; i < 4; i++)
 		test_gone(i & 1, i & 2);
+	test_neighbour(false);
+	test_neighbour(true);
 	pr_info("Overtaken page faults map nothing of the old layout\n");
 	return 0;
 }
