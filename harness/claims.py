@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
 """Claims have names.  One that stands in a DOC block, *like-this*, stands in a test, and the other way round; what the
-model claims stands in both; what is promised to userspace stands in the document, too."""
+model claims stands in both; what is promised to userspace stands in the document, too.  Hazards have names as well:
+each has a test, or a reason why there is none, in harness/proofs.toml."""
 import re
+import tomllib
 
 import model
-from util import REPO, Failure
+import mutants
+import registry
+from util import HARNESS, REPO, Failure
 
 NAME = re.compile(r'\*+([a-z]+(?:-[a-z]+)+)\*+')
 # Of what no VMM can see, the document says nothing.
 INTERNAL = {'no-deadlock', 'notifier-balance', 'use-after-free'}
+HAZARDS = {f'C{i}' for i in range(1, 20)} | {f'F{i}' for i in range(1, 16)}
 
 
 def read(*globs):
@@ -48,3 +53,24 @@ def check():
     ) if not there]
     if orphans:
         raise Failure('; '.join(orphans) + '.')
+    wrong = unproven(tomllib.loads((HARNESS / 'proofs.toml').read_text()), registry.load(),
+                     [mutants.parse(path) for path in sorted(mutants.PLACE.glob('*.patch'))])
+    if wrong:
+        raise Failure('harness/proofs.toml: ' + '; '.join(wrong) + '.')
+
+
+def unproven(proofs, reg, attacks):
+    """What is wrong: hazards without a test or a reason, tests that are none, mutants that others notice."""
+    known = {test.name for test in reg.tests}
+    wrong = [f'{name} is missing or no hazard' for name in sorted(set(proofs) ^ HAZARDS)]
+    for name, proof in proofs.items():
+        if set(proof) - {'what', 'tests', 'none'} or not proof.get('what'):
+            wrong.append(f'{name} has what, tests and none')
+        if not proof.get('tests') and not proof.get('none'):
+            wrong.append(f'{name} has neither tests nor a reason')
+        wrong += [f'{name}: the registry has no {test}' for test in proof.get('tests', []) if test not in known]
+    for mutant in attacks:
+        for name in set(re.findall(r'\b[CF]\d+\b', mutant.hazard)):
+            others = set(mutant.test.split()) - set(proofs.get(name, {}).get('tests', []))
+            wrong += [f'{name}: {test} notices the mutant {mutant.name}' for test in sorted(others)]
+    return wrong

@@ -3,8 +3,9 @@
 
 mutants/NAME.patch says which hazard or guarantee it attacks, which test has to fail, and in which way
 (Fails:, a regular expression); its diff applies to the composed tree.  Also:, in some, is a regular expression for
-the fuzzer, which has to find the mutant on the same beds within 10 minutes.  Only KVM is rebuilt.  The table goes to
-mutants/README.md when all have run."""
+the fuzzer, which has to find the mutant on the same beds within 10 minutes; Proved: one for the kernel that verifies
+itself while the test runs, see PROVE=1.  Only KVM is rebuilt.  The table goes to mutants/README.md when all have
+run."""
 import dataclasses
 import os
 import pathlib
@@ -43,20 +44,23 @@ class Mutant:
     diff: str
     fails: str
     also: str = ''
+    proved: str = ''
     lane: str = ''
     args: str = ''
 
     def attacks(self, reg):
-        """(test, how it has to fail) of each that has to notice."""
+        """(test, bed, how it has to fail, verifies) of all that has to notice.  A bed is for the first test that has it."""
         tests = {test.name: test for test in reg.tests}
-        test = tests.get(self.test)
-        wanted = [(test and dataclasses.replace(test, args=(*test.args, *self.args.split())), self.fails)]
-        if self.also:
-            fuzzer = tests[FUZZER]
-            wanted.append((registry.soaked(fuzzer, int(FUZZER_SECONDS * fuzzer.soak), 1), self.also))
-        if any(test is None or set(self.beds) - set(test.beds) for test, _ in wanted):
+        named = [tests[name] for name in self.test.split() if name in tests]
+        by_bed = {bed: next((test for test in named if bed in test.beds), None) for bed in self.beds}
+        if len(named) != len(self.test.split()) or not all(by_bed.values()):
             raise Failure(f'mutants/{self.name}.patch: the registry has no test {self.test} on {" ".join(self.beds)}.')
-        return wanted
+        wanted = [(dataclasses.replace(test, args=(*test.args, *self.args.split())), bed) for bed, test in by_bed.items()]
+        found = [(test, bed, self.fails, False) for test, bed in wanted]
+        if self.also:
+            fuzzer = registry.soaked(tests[FUZZER], int(FUZZER_SECONDS * tests[FUZZER].soak), 1)
+            found += [(fuzzer, bed, self.also, False) for bed in self.beds if bed in fuzzer.beds]
+        return found + [(test, bed, self.proved, True) for test, bed in wanted if self.proved]
 
 
 def parse(path):
@@ -64,11 +68,12 @@ def parse(path):
     text = path.read_text()
     head, mark, diff = text.partition('diff --git')
     fields = dict(re.findall(r'^(\w+): (.*)$', head, re.M))
-    if sorted(set(fields) - {'Also', 'Args', 'Lane'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
+    if sorted(set(fields) - {'Also', 'Proved', 'Args', 'Lane'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
         raise Failure(f'mutants/{path.name} needs the lines Hazard:, Test:, Beds:, What:, Fails: (how the test has '
-                      'to fail), maybe Also: (how the fuzzer has to), Args: (for the test), Lane:, and a diff.')
+                      'to fail), maybe Also: (how the fuzzer has to), Proved: (what the kernel WARNs of with PROVE=1), '
+                      'Args: (for the test), Lane:, and a diff.')
     return Mutant(path.stem, fields['Hazard'], fields['Test'], fields['Beds'].split(), fields['What'], mark + diff,
-                  fields['Fails'], fields.get('Also', ''), fields.get('Lane', ''), fields.get('Args', ''))
+                  fields['Fails'], *(fields.get(name, '') for name in ('Also', 'Proved', 'Lane', 'Args')))
 
 
 def commit_of(mutant):
@@ -118,13 +123,12 @@ def attack(mutant, reg, binaries):
     commit = commit_of(mutant)
     prove = os.environ.get('PROVE') == '1' or bool(set(mutant.beds) & set(registry.delayed(reg)))
     found = {}
-    for test, fails in mutant.attacks(reg):
+    for test, bed, fails, verifies in mutant.attacks(reg):
         lane = mutant.lane or test.lane
-        for bed in mutant.beds:
-            job = boot.Job(f'mutant/{mutant.name}/{bed}/{test.name}', kernel_of(commit, reg.beds[bed], lane, prove),
-                           dict(reg.beds[bed], name=bed), [test], binaries, reg.lanes[lane or 'debian']['slower'],
-                           registry.settings(reg, lane))
-            found[test.name, bed] = noticed(fails, boot.boot(job)[0])
+        place = f'mutant/{mutant.name}/{bed}/{test.name}' + '-prove' * verifies
+        job = boot.Job(place, kernel_of(commit, reg.beds[bed], lane, prove or verifies), dict(reg.beds[bed], name=bed),
+                       [test], binaries, reg.lanes[lane or 'debian']['slower'], registry.settings(reg, lane))
+        found['the verifier' if verifies else test.name, bed] = noticed(fails, boot.boot(job)[0])
     return found
 
 

@@ -129,13 +129,22 @@ class Parts(unittest.TestCase):
         self.assertTrue(claims.stands('no-x', text))
         self.assertFalse(claims.stands('no-hol', text) or claims.stands('pause', text))
 
+    def test_a_hazard_has_a_test_or_a_reason(self):
+        reg, proofs = registry.load(), {name: {'what': 'x', 'none': 'y'} for name in claims.HAZARDS}
+        self.assertEqual(claims.unproven(proofs, reg, []), [])
+        self.assertEqual(len(claims.unproven(proofs | {'C1': {'what': 'x'}}, reg, [])), 1)
+        self.assertEqual(len(claims.unproven(proofs | {'C20': proofs['C1']}, reg, [])), 1)
+        self.assertEqual(len(claims.unproven(proofs | {'C1': {'what': 'x', 'tests': ['nobody']}}, reg, [])), 1)
+        self.assertEqual(len(claims.unproven(proofs, reg, [mutants.Mutant('m', 'C1', 't', [], '', '', '')])), 1)
+
     def test_mutants_name_tests_and_beds_of_the_registry(self):
         reg = registry.load()
         for path in mutants.PLACE.glob('*.patch'):
             mutant = mutants.parse(path)
             wanted = mutant.attacks(reg)
-            self.assertEqual(len(wanted), 2 if mutant.also else 1, mutant.name)
-            self.assertEqual({'-t' in test.args for test, _ in wanted[1:]}, {True} if mutant.also else set())
+            self.assertEqual({bed for _, bed, *_ in wanted}, set(mutant.beds), mutant.name)
+            self.assertEqual(any(test.name == mutants.FUZZER for test, *_ in wanted), bool(mutant.also), mutant.name)
+            self.assertEqual(any(verifies for *_, verifies in wanted), bool(mutant.proved), mutant.name)
 
     def test_a_mutant_has_to_fail_as_it_says(self):
         mutant = mutants.Mutant('m', 'h', 't', ['npt'], 'what', 'diff', 'wanted .* got 0')
