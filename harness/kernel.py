@@ -79,11 +79,12 @@ def gcov_switches(_):
 
 
 def kcsan_switches(tree):
-    """Look at KVM and its trees, and know the barriers that are implied by locks and RCU."""
+    """Look at KVM and its trees, and know the barriers that are implied by locks and RCU.  Objects go by their names,
+    and regs.c is one of the boot code, too, which has no KCSAN."""
     below = {place: [str(path.relative_to(tree)) for path in (tree / place).rglob('*.c')]
              for place in (*KVM_DIRS, 'kernel/locking', 'kernel/rcu')}
     return ['KCSAN_SANITIZE=n', *(f'KCSAN_SANITIZE_{name}=y' for name in
-                                  [*objects(sum((below[place] for place in KVM_DIRS), [])), *TREES]),
+                                  [*objects(sum((below[place] for place in KVM_DIRS), [])), *TREES] if name != 'regs.o'),
             *(f'KCSAN_INSTRUMENT_BARRIERS_{pathlib.Path(name).stem}.o=y'
               for place in ('kernel/locking', 'kernel/rcu') for name in sorted(below[place]))]
 
