@@ -400,9 +400,9 @@ static void print_total(uint32_t first_seed, uint32_t seeds, uint64_t seconds)
 	       total.overlapped, total.exits_judged, total.untold);
 	printf(" returned=%lu returned_over=%lu exits=%lu old=%lu logs=%lu",
 	       total.returned, total.returned_over, total.exits, total.old_ioctls, total.other);
-	printf(" prefaulted=%lu advised=%lu signals=%lu updates=%lu counted=%lu cleared=%lu fep=%d\n",
-	       total.prefaults, total.advised, total.signals, total.updates, total.counted, total.cleared,
-	       is_forced_emulation_enabled);
+	printf(" prefaulted=%lu advised=%lu signals=%lu updates=%lu counted=%lu", total.prefaults,
+	       total.advised, total.signals, total.updates, total.counted);
+	printf(" cleared=%lu fep=%d\n", total.cleared, is_forced_emulation_enabled);
 }
 
 static bool is_over(uint32_t started, time_t start)

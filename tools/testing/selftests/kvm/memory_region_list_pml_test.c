@@ -19,7 +19,9 @@
  * All writes are to the first word of a page: Bochs logs addresses, not pages.
  *
  * Not shown: that entries were pending, without which this is a test of other kinds of
- * logging.  Mutants are the proof: mutants/no-kick.patch makes it fail under PML.
+ * logging.  Kernels that do without one of the steps that wait for them make it fail: the
+ * kick if a log ends, and, as what goes is zapped, i.e. vCPUs exit, if a slot is deleted or
+ * moved, the SRCU read-side section that begins ahead of the flush of the buffer.
  * Software writers and holes: see the dirty and the race test.
  */
 #include <getopt.h>
@@ -51,12 +53,13 @@ static struct slot {
 } slots[NR_SLOTS + 1];
 
 static struct kvm_vm *vm;
+static bool moves_only;
 static struct mrl list;
 static struct guest_random_state rng;
 static uint64_t *mem;
 static uint64_t seen[NPAGES];		/* what need not be reported any more */
 static atomic_bool may_exit[NR_SLOTS];
-static unsigned long result[NR_SLOTS][SLOT_PAGES / 64];
+static unsigned long result[NR_SLOTS + 1][SLOT_PAGES / 64];
 
 /* In what writes are reported. */
 enum { IN_LOG, DELETION, MOVE, END, END_OF_ALL, NR_REPORTS };
@@ -259,9 +262,8 @@ static void restart_logs(void)
 	uint32_t s, i;
 
 	mrl_reset(&list);
-	for (s = 0; s < NR_SLOTS; s++)
+	for (s = 0; s <= NR_SLOTS; s++)
 		want_result(set(s, 0), s);
-	set(NR_SLOTS, 0);
 	for (i = 0; i < NPAGES; i++)
 		before[i] = content(i / SLOT_PAGES, i % SLOT_PAGES);
 	mrl_apply(vm, &list);
@@ -293,7 +295,8 @@ static void rename_slot(uint32_t s)
 
 static void transaction(void)
 {
-	uint32_t s = guest_random_u32(&rng) % NR_SLOTS, op = guest_random_u32(&rng) % 16;
+	uint32_t s = guest_random_u32(&rng) % NR_SLOTS;
+	uint32_t op = guest_random_u32(&rng) % (moves_only ? 10 : 16);
 
 	WRITE_ONCE(sh->hot, s);
 	/* Have the pages mapped, and then armed by the harvest. */
@@ -359,15 +362,17 @@ int main(int argc, char *argv[])
 	uint32_t seed = 1, i;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "n:v:s:")) != -1) {
+	while ((opt = getopt(argc, argv, "n:v:s:m")) != -1) {
 		if (opt == 'n')
 			calls = atoi_positive("Deletions and moves", optarg);
 		else if (opt == 'v')
 			mrl_vcpus.nr = atoi_positive("Number of vCPUs", optarg);
 		else if (opt == 's')
 			seed = atoi_non_negative("Seed", optarg);
+		else if (opt == 'm')
+			moves_only = true;
 		else
-			TEST_FAIL("options: -n deletions and moves (1000) -v vCPUs -s seed");
+			TEST_FAIL("options: -n deletions, moves (1000) -v vCPUs -s seed -m only");
 	}
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_USER_MEMORY_REGION_LIST));
 	rng = new_guest_random_state(seed);
@@ -375,17 +380,17 @@ int main(int argc, char *argv[])
 	run(calls);
 	for (i = 0; i < mrl_vcpus.nr; i++)
 		TEST_ASSERT(sh->writes[i], "vCPU %u: wanted some writes, got 0", i);
-	for (i = 0; i < NR_REPORTS; i++)
+	for (i = 0; i < (moves_only ? END : NR_REPORTS); i++)
 		TEST_ASSERT(counted.wrote[i], "%s: wanted pages written, got 0", report_names[i]);
-	TEST_ASSERT(counted.renamed, "renames: wanted some, got 0");
-	printf("mrl-pml vcpus=%d seed=%u deleted=%lu moved=%lu stopped=%lu restarted=%lu renamed=%lu",
-	       mrl_vcpus.nr, seed, counted.deleted, counted.moved, counted.stopped,
-	       counted.restarted, counted.renamed);
-	printf(" harvested=%lu writes=%lu wrote=%lu+%lu+%lu+%lu+%lu reported=%lu over=%lu exits=%lu",
-	       counted.harvested, mrl_vcpus_sum(sh->writes), counted.wrote[IN_LOG],
-	       counted.wrote[DELETION], counted.wrote[MOVE], counted.wrote[END],
-	       counted.wrote[END_OF_ALL], counted.reported, counted.over, counted.exits);
-	printf(" lost=0\n");
+	TEST_ASSERT(counted.renamed || moves_only, "renames: wanted some, got 0");
+	printf("mrl-pml vcpus=%d seed=%u deleted=%lu moved=%lu stopped=%lu", mrl_vcpus.nr, seed,
+	       counted.deleted, counted.moved, counted.stopped);
+	printf(" restarted=%lu renamed=%lu harvested=%lu writes=%lu", counted.restarted,
+	       counted.renamed, counted.harvested, mrl_vcpus_sum(sh->writes));
+	printf(" wrote=%lu+%lu+%lu+%lu+%lu", counted.wrote[IN_LOG], counted.wrote[DELETION],
+	       counted.wrote[MOVE], counted.wrote[END], counted.wrote[END_OF_ALL]);
+	printf(" reported=%lu over=%lu exits=%lu lost=0\n", counted.reported, counted.over,
+	       counted.exits);
 	mrl_vcpus_stop();
 	kvm_vm_free(vm);
 	return 0;

@@ -221,7 +221,7 @@ static void test_neighbour(bool write)
 	for (page = 0; page < HALF; page++) {
 		exits = mrl_guest_read(&g, page, 1, val);
 		TEST_ASSERT(!exits && val[0] == MRL_TAG(page),
-			    "no-stale-mapping: page %lu beside the access: wanted 0x%llx, got 0x%lx, exits 0x%lx",
+			    "no-stale-mapping: page %lu, neighbour: wanted 0x%llx, got 0x%lx, exits 0x%lx",
 			    page, MRL_TAG(page), val[0], exits);
 	}
 	kvm_vm_free(g.vm);

@@ -117,7 +117,7 @@ static void end_clear_beside(void)
 		return;
 	pthread_join(beside.thread, NULL);
 	TEST_ASSERT(!beside.r || beside.err == ENOENT || beside.err == EINVAL,
-		    "KVM_CLEAR_DIRTY_LOG of slot %u beside a list: wanted 0, ENOENT or EINVAL, got errno %d",
+		    "KVM_CLEAR_DIRTY_LOG of slot %u: wanted 0, ENOENT or EINVAL, got errno %d",
 		    beside.id, beside.err);
 	program->counts.cleared += !beside.r;
 	if (beside.r)
