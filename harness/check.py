@@ -14,6 +14,7 @@ import selftests
 import series
 import sites
 import syzlang
+import variant
 from util import BUILD, HARNESS, REPO, Failure, logged, main, output, say
 
 UAPI = 'linux/kvm_memory_region_list.h'
@@ -107,7 +108,8 @@ STEPS = {
     'compose': series.compose, 'round trip': roundtrip.split, 'mail': roundtrip.apply_mail,
     'checkpatch': checkpatch, 'uapi header': uapi, 'documents': docs.check, 'claims': claims.check,
     'fault sites': sites.check, 'planner': planner,
-    'mutants apply': mutants.check, 'harness tests': harness_tests, 'shellcheck': shell, 'file sizes': sizes,
+    'mutants apply': mutants.check, 'baselines apply': variant.baselines, 'harness tests': harness_tests,
+    'shellcheck': shell, 'file sizes': sizes,
 }
 
 

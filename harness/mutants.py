@@ -8,19 +8,17 @@ itself while the test runs, see PROVE=1.  Only KVM is rebuilt.  The table goes t
 run."""
 import dataclasses
 import os
-import pathlib
 import re
-import tempfile
 import time
 
-import base
 import boot
 import debian
 import kernel
 import registry
 import selftests
 import series
-from util import BUILD, REPO, Failure, git, main, say, write_if_changed
+import variant
+from util import BUILD, REPO, Failure, main, say, write_if_changed
 
 PLACE = REPO / 'mutants'
 FUZZER, FUZZER_SECONDS = 'memory_region_list_fuzz_test', 600
@@ -41,7 +39,6 @@ class Mutant:
     test: str
     beds: list
     what: str
-    diff: str
     fails: str
     also: str = ''
     proved: str = ''
@@ -65,31 +62,13 @@ class Mutant:
 
 def parse(path):
     """A mutant from its file: a few header lines, then a diff."""
-    text = path.read_text()
-    head, mark, diff = text.partition('diff --git')
-    fields = dict(re.findall(r'^(\w+): (.*)$', head, re.M))
-    if sorted(set(fields) - {'Also', 'Proved', 'Args', 'Lane'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What'] or not mark:
+    fields = dict(re.findall(r'^(\w+): (.*)$', path.read_text().partition('diff --git')[0], re.M))
+    if sorted(set(fields) - {'Also', 'Proved', 'Args', 'Lane'}) != ['Beds', 'Fails', 'Hazard', 'Test', 'What']:
         raise Failure(f'mutants/{path.name} needs the lines Hazard:, Test:, Beds:, What:, Fails: (how the test has '
                       'to fail), maybe Also: (how the fuzzer has to), Proved: (what the kernel WARNs of with PROVE=1), '
                       'Args: (for the test), Lane:, and a diff.')
-    return Mutant(path.stem, fields['Hazard'], fields['Test'], fields['Beds'].split(), fields['What'], mark + diff,
+    return Mutant(path.stem, fields['Hazard'], fields['Test'], fields['Beds'].split(), fields['What'],
                   fields['Fails'], *(fields.get(name, '') for name in ('Also', 'Proved', 'Lane', 'Args')))
-
-
-def commit_of(mutant):
-    """The composed tree with the mutant, as a commit."""
-    with tempfile.TemporaryDirectory() as scratch:
-        env = {'GIT_INDEX_FILE': str(pathlib.Path(scratch) / 'index')}
-        git(base.LINUX, 'read-tree', 'composed', env=env)
-        try:
-            git(base.LINUX, 'apply', '--cached', '-', input=mutant.diff, env=env)
-        except Failure as error:
-            raise Failure(f'mutants/{mutant.name}.patch does not apply to the composed tree, '
-                          f'refresh it: {error}') from None
-        tree = git(base.LINUX, 'write-tree', env=env).strip()
-    ident = {f'GIT_{who}_{what}': value for who in ('AUTHOR', 'COMMITTER')
-             for what, value in (('NAME', 'mutant'), ('EMAIL', 'mutant@localhost'))}
-    return git(base.LINUX, 'commit-tree', tree, '-p', 'composed', '-m', mutant.name, env=ident).strip()
 
 
 def check():
@@ -97,7 +76,7 @@ def check():
     reg = registry.load()
     for path in sorted(PLACE.glob('*.patch')):
         parse(path).attacks(reg)
-        commit_of(parse(path))
+        variant.commit_of([path])
 
 
 def kernel_of(commit, bed, lane, prove):
@@ -120,7 +99,7 @@ def noticed(fails, verdicts):
 
 def attack(mutant, reg, binaries):
     """Build it and boot it on each bed; {(test, bed): why, or None where it survives}."""
-    commit = commit_of(mutant)
+    commit = variant.commit_of([PLACE / f'{mutant.name}.patch'])
     prove = os.environ.get('PROVE') == '1' or bool(set(mutant.beds) & set(registry.delayed(reg)))
     found = {}
     for test, bed, fails, verifies in mutant.attacks(reg):

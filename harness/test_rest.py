@@ -135,7 +135,7 @@ class Parts(unittest.TestCase):
         self.assertEqual(len(claims.unproven(proofs | {'C1': {'what': 'x'}}, reg, [])), 1)
         self.assertEqual(len(claims.unproven(proofs | {'C20': proofs['C1']}, reg, [])), 1)
         self.assertEqual(len(claims.unproven(proofs | {'C1': {'what': 'x', 'tests': ['nobody']}}, reg, [])), 1)
-        self.assertEqual(len(claims.unproven(proofs, reg, [mutants.Mutant('m', 'C1', 't', [], '', '', '')])), 1)
+        self.assertEqual(len(claims.unproven(proofs, reg, [mutants.Mutant('m', 'C1', 't', [], '', '')])), 1)
 
     def test_mutants_name_tests_and_beds_of_the_registry(self):
         reg = registry.load()
@@ -147,7 +147,7 @@ class Parts(unittest.TestCase):
             self.assertEqual(any(verifies for *_, verifies in wanted), bool(mutant.proved), mutant.name)
 
     def test_a_mutant_has_to_fail_as_it_says(self):
-        mutant = mutants.Mutant('m', 'h', 't', ['npt'], 'what', 'diff', 'wanted .* got 0')
+        mutant = mutants.Mutant('m', 'h', 't', ['npt'], 'what', 'wanted .* got 0')
 
         def noticed(word, output):
             with contextlib.redirect_stdout(io.StringIO()):
