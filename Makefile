@@ -29,6 +29,10 @@ faults: ## fail each allocation, and each copy, of a call once (TESTS= BEDS=)
 	@sh harness/needs.sh base build boot
 	@$(H)/run.py faults
 
+bench: ## what a change of the layout costs: today's ioctls, the proposals of 2022, a list (BEDS=)
+	@sh harness/needs.sh base build boot
+	@$(H)/bench.py
+
 mutants: ## break the kernel in one way after the other, and see that a test notices (NAMES= PROVE=1)
 	@sh harness/needs.sh base build boot bochs
 	@$(H)/mutants.py
@@ -64,4 +68,4 @@ base: ## unpack the base into build/linux
 clean: ## remove what was built; build/linux, where you work, stays
 	@$(H)/clean.py
 
-.PHONY: help demo test test-all coverage soak faults mutants model check check-series mail series split base clean
+.PHONY: help demo test test-all coverage soak faults bench mutants model check check-series mail series split base clean

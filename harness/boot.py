@@ -109,8 +109,8 @@ def command(job, place):
         return bochs.command(place, job.kernel[0], ' '.join([ARGUMENTS, *built_in(job.bed)]), job.bed, CPUS)
     arguments = ' '.join([ARGUMENTS, PANIC_ON_WARN] + ([] if job.kernel[1] else [NO_LA57, *built_in(job.bed)]))
     return ['qemu-system-x86_64', '-accel', f'tcg,thread={os.environ.get("THREAD", "single")}',
-            '-cpu', 'max', '-smp', str(CPUS), '-m', MEMORY, '-nodefaults', '-no-reboot',
-            '-display', 'none', '-serial', f'file:{place}/console', '-serial', f'file:{place}/channel',
+            *job.bed.get('more', ()), '-cpu', 'max', '-smp', str(job.bed.get('cpus', CPUS)), '-m', MEMORY,
+            '-nodefaults', '-no-reboot', '-display', 'none', '-serial', f'file:{place}/console', '-serial', f'file:{place}/channel',
             '-kernel', str(job.kernel[0]), '-initrd', f'{place}/initramfs', '-append', arguments]
 
 

@@ -8,7 +8,8 @@ from util import BUILD, git, main, say
 OURS = ('series', 'base-tree', 'prefix', 'debian', 'kmod', 'kmod-base', 'selftests', 'headers', 'plan', 'docs',
         'docs-base', 'model', 'run', 'mail', 'check-mail', 'am', 'log', 'k-full', 'k-full-base', 'k-debug', 'k-debug-base',
         'k-prefix', 'k-mutant', 'kmod-mutant', 'kmod-prove', 'kmod-mutant-prove', 'k-full-prove', 'k-debug-prove', 'k-gcov',
-        'k-fault', 'k-mutant-fault', 'k-kcsan', 'k-kcsan-base', 'k-kcsan-prove', 'k-mutant-kcsan', 'coverage')
+        'k-fault', 'k-mutant-fault', 'k-kcsan', 'k-kcsan-base', 'k-kcsan-prove', 'k-mutant-kcsan', 'coverage', 'bench',
+        'bench-tree', 'kmod-bench', 'selftests-bench', 'headers-bench')
 
 
 def run(_):

@@ -5,16 +5,15 @@ import re
 
 from util import BUILD, JOBS, Failure, lock, logged, main
 
-OUT = BUILD / 'selftests'
-HEADERS = BUILD / 'headers'
+OUT, HEADERS = BUILD / 'selftests', BUILD / 'headers'
 
 
-def headers(tree):
+def headers(tree, suffix=''):
     """Export the tree's own UAPI headers, as userspace sees them."""
-    logged('Exporting the kernel headers',
-           ['make', '-C', tree, f'-j{JOBS}', 'ARCH=x86', f'O={HEADERS}', 'headers'],
-           BUILD / 'log/headers.log')
-    return HEADERS / 'usr/include'
+    out = HEADERS.with_name(HEADERS.name + suffix)
+    logged('Exporting the kernel headers', ['make', '-C', tree, f'-j{JOBS}', 'ARCH=x86', f'O={out}', 'headers'],
+           BUILD / f'log/{out.name}.log')
+    return out / 'usr/include'
 
 
 def listed(tree):
@@ -23,22 +22,23 @@ def listed(tree):
     return set(re.findall(r'^TEST_GEN_PROGS(?:_EXTENDED)?_x86_64 \+?= (\S+)$', text, re.M))
 
 
-def build(tree, names):
-    """Build the programs; return {name: file}.  A name that the series lacks is an error."""
+def build(tree, names, suffix=''):
+    """Build the programs, in a directory for this tree; return {name: file}.  A name that the tree lacks is an error."""
     unknown = sorted(set(names) - listed(tree))
     if unknown:
         raise Failure(f'the composed selftests Makefile does not list {", ".join(unknown)}: '
                       'add them to it or take them out of harness/tests.toml.')
-    with lock('selftests'):
-        include = headers(tree)
+    out = OUT.with_name(OUT.name + suffix)
+    with lock(out.name):
+        include = headers(tree, suffix)
         env = {k: v for k, v in os.environ.items() if k not in ('CFLAGS', 'LDFLAGS')}
-        OUT.mkdir(exist_ok=True)
-        targets = [str(OUT / name) for name in names]
+        out.mkdir(exist_ok=True)
+        targets = [str(out / name) for name in names]
         logged('Building the selftests',
                ['make', '-C', tree / 'tools/testing/selftests/kvm', f'-j{JOBS}', 'ARCH=x86',
-                f'OUTPUT={OUT}', f'KHDR_INCLUDES=-isystem {include}', 'USERLDFLAGS=-static',
-                'LDFLAGS=-static -pthread -no-pie', *targets], BUILD / 'log/selftests.log', env=env)
-    return {name: OUT / name for name in names}
+                f'OUTPUT={out}', f'KHDR_INCLUDES=-isystem {include}', 'USERLDFLAGS=-static',
+                'LDFLAGS=-static -pthread -no-pie', *targets], BUILD / f'log/{out.name}.log', env=env)
+    return {name: out / name for name in names}
 
 
 def run(_):

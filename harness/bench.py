@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""`make bench`: a change of the layout by today's ioctls and by what was proposed in 2022, in turn with one by a list.
+
+All are in one kvm.ko, of the composed tree with baselines/ on top, and in one VM a bed and number of vCPUs.  QEMU counts
+instructions instead of time (-icount), and runs CPUs in turn: a nanosecond is an instruction, of any CPU.  What is printed
+are ratios within one VM, and exact counts.  Lines of JSON go to build/bench/results.jsonl, the table to bench/README.md."""
+import itertools
+import json
+import os
+import tomllib
+
+import base
+import boot
+import debian
+import registry
+import run as runner
+import selftests
+import series
+import table
+import variant
+from util import BUILD, HARNESS, REPO, Failure, main, relative, say, write_if_changed
+
+PROGRAM = 'memory_region_list_perf_test'
+TREE, RESULTS, PAGE = BUILD / 'bench-tree', BUILD / 'bench/results.jsonl', REPO / 'bench/README.md'
+# The same boot again has the same figures, but for the seed.
+ICOUNT = ('-icount', 'shift=0,sleep=off', '-seed', '1', '-rtc', 'base=2026-01-01,clock=vm')
+FIELDS = {'args', 'beds', 'vcpus', 'touch', 'entries', 'against'}
+TIMEOUT = 900
+
+
+def grid(text):
+    """{(bed, vCPUs): [arguments]} of all that is to be measured."""
+    found = {}
+    for entry in tomllib.loads(text)['run']:
+        if set(entry) != FIELDS:
+            raise Failure(f'harness/bench.toml: each run has {", ".join(sorted(FIELDS))}.')
+        for bed, vcpus, touch, entries in itertools.product(*(entry[f] for f in ('beds', 'vcpus', 'touch', 'entries'))):
+            # A guest that yields ends its turn.
+            args = [*entry['args'], '-y', '-v', str(vcpus), '-k', touch, '-c', ','.join(entry['against'])]
+            found.setdefault((bed, vcpus), []).append(tuple(args + ['-n', str(entries)] * bool(entries)))
+    return found
+
+
+def jobs_of(reg, image, program):
+    beds = (os.environ.get('BEDS') or '').split()
+    for (bed, vcpus), calls in grid((HARNESS / 'bench.toml').read_text()).items():
+        if beds and bed not in beds:
+            continue
+        tests = [registry.Test(f'{PROGRAM}-{i}', (bed,), TIMEOUT, args=args, binary=PROGRAM)
+                 for i, args in enumerate(calls)]
+        yield boot.Job(f'bench/{bed}/{vcpus}', image, dict(reg.beds[bed], name=bed, cpus=vcpus + 2, more=ICOUNT), tests,
+                       {PROGRAM: program})
+
+
+def rows_of(job, verdicts):
+    """The lines of JSON of a VM, each with its bed."""
+    for verdict in verdicts:
+        for line in verdict.output.splitlines():
+            if line.startswith('{'):
+                yield json.loads(line) | {'on': job.bed['name']}
+
+
+def build():
+    """(kernel, program) with all contenders."""
+    series.compose()
+    commit = variant.baselines()
+    series.checkout(commit, TREE)
+    return debian.kernel(commit, BUILD / 'kmod-bench'), selftests.build(TREE, [PROGRAM], '-bench')[PROGRAM]
+
+
+def run(_):
+    image, program = build()
+    done = runner.run_jobs(list(jobs_of(registry.load(), image, program)))
+    rows = [row for job, verdicts in done for row in rows_of(job, verdicts)]
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    text = table.page(rows, base.version())
+    say('\n' + text)
+    failed = runner.summary(done, [])
+    if not failed and not os.environ.get('BEDS'):
+        PAGE.parent.mkdir(exist_ok=True)
+        write_if_changed(PAGE, text)
+        say(f'Written: {relative(RESULTS)}, {relative(PAGE)}.')
+    return failed
+
+
+if __name__ == '__main__':
+    main(run)

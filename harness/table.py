@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The tables of `make bench`, of the lines that memory_region_list_perf_test prints."""
+HEAD = '''# A list beside what a VMM would use instead
+
+`make bench` made this page, in one run, on {version}, emulated: QEMU counts instructions and runs CPUs in turn, so that a
+time is the work of all CPUs.  Only ratios mean something: how many times as much as the list in the same VM, in turn with
+it.  Counts are exact, and for one change.
+
+| contender | |
+|---|---|
+| ioctls | KVM_SET_USER_MEMORY_REGION2: deletions, then creations |
+| stopped | the same, all vCPUs stopped by signals |
+| pause | the same, all vCPUs kept out of KVM_RUN by ioctls, as of October 2022 |
+| list2022 | one list in two steps, as of September 2022 |
+| none | nothing is changed, for as long as a list takes: what the bed itself costs a guest |
+| list | KVM_SET_USER_MEMORY_REGION_LIST |
+'''
+
+
+def key(row):
+    """What two contenders have in common that are compared."""
+    return row['on'], row['workload'], row['entries'], row['vcpus'], row['touch'], row['quirk']
+
+
+def pairs(rows):
+    """[(other, list)] of all that ran in turn."""
+    changes = [row for row in rows if row['kind'] == 'change']
+    lists = {(key(row), row['in_turn_with']): row for row in changes if row['contender'] == 'list'}
+    return [(row, lists[key(row), row['contender']]) for row in changes if row['contender'] != 'list']
+
+
+def times(a, b, field):
+    """How many times as much."""
+    if field not in a or field not in b:
+        return ''
+    return f'{a[field] / b[field]:,.1f}' if b[field] else '-'
+
+
+def each(row, field):
+    """Of one change, while vCPUs are parked: it is exact."""
+    return f'{row[field] / row["parked_n"]:g}' if field in row and row['parked_n'] else ''
+
+
+def line(other, mine):
+    quirk = '' if other['quirk'] else ', no quirk'
+    cells = [other['on'] + quirk, other['workload'], f'{other["entries"]:,}', str(other['vcpus']), other['contender'],
+             times(other, mine, 'ns_med'), times(other, mine, 'lost_ns_med'), times(other, mine, 'longest_ns_med')]
+    for field in ('parked_grace_periods', 'parked_zapped', 'parked_faults', 'parked_tlb_flushes', 'parked_kicks'):
+        cells.append(f'{each(other, field)} / {each(mine, field)}')
+    return '| ' + ' | '.join(cells) + ' |\n'
+
+
+def page(rows, version):
+    text = HEAD.format(version=version) + '''
+Times as much as the list; and counts of one change, by the contender / by the list.
+
+| bed | change | entries | vCPUs | contender | time | guest time lost | longest gap | grace periods | pages zapped | faults after | TLB flushes | kicks |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|
+'''
+    return text + ''.join(line(*pair) for pair in sorted(pairs(rows), key=lambda pair: (*key(pair[0]), pair[0]['contender'])))
