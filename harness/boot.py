@@ -110,7 +110,8 @@ def command(job, place):
     arguments = ' '.join([ARGUMENTS, PANIC_ON_WARN] + ([] if job.kernel[1] else [NO_LA57, *built_in(job.bed)]))
     return ['qemu-system-x86_64', '-accel', f'tcg,thread={os.environ.get("THREAD", "single")}',
             *job.bed.get('more', ()), '-cpu', 'max', '-smp', str(job.bed.get('cpus', CPUS)), '-m', MEMORY,
-            '-nodefaults', '-no-reboot', '-display', 'none', '-serial', f'file:{place}/console', '-serial', f'file:{place}/channel',
+            '-nodefaults', '-no-reboot', '-display', 'none',
+            '-serial', f'file:{place}/console', '-serial', f'file:{place}/channel',
             '-kernel', str(job.kernel[0]), '-initrd', f'{place}/initramfs', '-append', arguments]
 
 
