@@ -26,7 +26,7 @@ enum kvm_memslot_delay {
 	KVM_DELAY_EXIT,
 	/* Dirty page: written and looked up, not marked. */
 	KVM_DELAY_MARK,
-	/* List: zapped what changes for the first time, not published. */
+	/* List: zapped what changes, not published. */
 	KVM_DELAY_ZAPPED,
 	/* List: published, the grace period has not begun. */
 	KVM_DELAY_PUBLISHED,

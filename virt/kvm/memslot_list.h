@@ -124,6 +124,7 @@ void kvm_move_memslot_boundaries(struct kvm_memslot_list *list);
 
 /* memslot_zap.c */
 void kvm_zap_replaced_memslots(struct kvm_memslot_list *list);
+void kvm_zap_replaced_again(struct kvm_memslot_list *list);
 void kvm_ungate_runs(struct kvm_memslot_list *list);
 void kvm_zap_final(struct kvm_memslot_list *list);
 

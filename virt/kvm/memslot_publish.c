@@ -183,29 +183,6 @@ static void kvm_wait_for_notifiers(struct kvm_memslot_list *list)
 }
 
 /*
- * Have little left to zap for the section that publishes: with notifiers to
- * wait for, page faults are let through, and all can come back.  Then zap it
- * again where that may yield, but not for ever, there may always be a notifier.
- */
-static void kvm_zap_ahead_of_publication(struct kvm_memslot_list *list)
-{
-	struct kvm *kvm = list->kvm;
-	bool again = true;
-	u32 i;
-
-	for (i = 0; again && i < KVM_MAX_ZAPS; i++) {
-		kvm_zap_replaced_memslots(list);
-		kvm_memslot_delay(KVM_DELAY_ZAPPED);
-
-		spin_lock(&kvm->mn_invalidate_lock);
-		again = list->gated && kvm->mn_active_invalidate_count;
-		if (again)
-			kvm_wait_for_notifiers(list);
-		spin_unlock(&kvm->mn_invalidate_lock);
-	}
-}
-
-/*
  * The point of no return.  mn_invalidate_lock is taken outside of mmu_lock:
  * waiting for notifiers inside would mean to drop mmu_lock, and to zap again.
  */
@@ -215,12 +192,25 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 	int as_id = list->head.as_id;
 	struct kvm_memslots *old = __kvm_memslots(kvm, as_id);
 	struct kvm_memslots *new = kvm_get_inactive_memslots(kvm, as_id);
+	u32 i;
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
 	kvm_mark_memslots_updating(kvm, new, as_id);
 
+	/*
+	 * While this waits for notifiers page faults are let through, and all
+	 * can come back.  Zap it where that may yield, so that little is left for
+	 * the section below, but not for ever: there may always be a notifier.
+	 */
 	spin_lock(&kvm->mn_invalidate_lock);
+	for (i = 1; i < KVM_MAX_ZAPS && list->gated &&
+		    kvm->mn_active_invalidate_count; i++) {
+		kvm_wait_for_notifiers(list);
+		spin_unlock(&kvm->mn_invalidate_lock);
+		kvm_zap_replaced_again(list);
+		spin_lock(&kvm->mn_invalidate_lock);
+	}
 	kvm_wait_for_notifiers(list);
 	KVM_MMU_LOCK(kvm);
 
@@ -366,7 +356,8 @@ int kvm_replace_memslots(struct kvm_memslot_list *list)
 	r = kvm_prepare_memslots(list);
 	if (!r) {
 		kvm_update_inactive_memslots(list);
-		kvm_zap_ahead_of_publication(list);
+		kvm_zap_replaced_memslots(list);
+		kvm_memslot_delay(KVM_DELAY_ZAPPED);
 		kvm_publish_memslots(list);
 	}
 	mutex_unlock(&kvm->slots_arch_lock);

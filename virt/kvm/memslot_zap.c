@@ -16,8 +16,8 @@
  * for long.  (Those of the VM's memory hold off page faults themselves, and as ranges
  * are added up until there are none, that of the gate remains with theirs.)  What has
  * come back by then, by a page fault each, is zapped in the same way, a few times: only
- * where there are notifiers at each of them, the section that publishes may have much
- * to zap.  Least of all the gate may be up across a grace period: loops that retry
+ * where there are notifiers behind each of them, the section that publishes may have
+ * much to zap.  Least of all the gate may be up across a grace period: loops that retry
  * inside of SRCU read-side sections would never let it end.
  *
  * mmu_lock is taken here by kvm_zap_replaced_memslots(), and held by the caller
@@ -125,22 +125,11 @@ void kvm_ungate_runs(struct kvm_memslot_list *list)
 	list->gated = false;
 }
 
-void kvm_zap_replaced_memslots(struct kvm_memslot_list *list)
+static void kvm_zap_then_gate(struct kvm_memslot_list *list)
 {
 	struct kvm *kvm = list->kvm;
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
-
-	if (!list->nr_zapped && !list->zaps_shadow)
-		return;
-
-	/*
-	 * Not after the publication.  A root that was made invalid may hold
-	 * mappings of pages that then no memslot covers, i.e. that an MMU
-	 * notifier would not find.
-	 */
-	if (list->nr_zapped)
-		kvm_arch_zap_all_for_memslots(kvm);
 
 	KVM_MMU_LOCK(kvm);
 	if (kvm_zap_runs(list, true))
@@ -154,10 +143,38 @@ void kvm_zap_replaced_memslots(struct kvm_memslot_list *list)
 	if (kvm_zap_runs(list, true))
 		kvm_flush_remote_tlbs(kvm);
 	KVM_MMU_UNLOCK(kvm);
+}
+
+void kvm_zap_replaced_memslots(struct kvm_memslot_list *list)
+{
+	struct kvm *kvm = list->kvm;
+
+	if (!list->nr_zapped && !list->zaps_shadow)
+		return;
+
+	/*
+	 * Not after the publication.  A root that was made invalid may hold
+	 * mappings of pages that then no memslot covers, i.e. that an MMU
+	 * notifier would not find.
+	 */
+	if (list->nr_zapped)
+		kvm_arch_zap_all_for_memslots(kvm);
+
+	kvm_zap_then_gate(list);
 
 	/* As in kvm_zap_final(). */
 	if (list->nr_zapped)
 		kvm_arch_guest_memory_reclaimed(kvm);
+}
+
+/* What came back while the gate was down. */
+void kvm_zap_replaced_again(struct kvm_memslot_list *list)
+{
+	u64 before = list->stats.zapped_pages;
+
+	kvm_zap_then_gate(list);
+	if (list->nr_zapped && list->stats.zapped_pages != before)
+		kvm_arch_guest_memory_reclaimed(list->kvm);
 }
 
 /*
@@ -184,15 +201,16 @@ static bool kvm_zap_straddlers(struct kvm_memslot_list *list)
 void kvm_zap_final(struct kvm_memslot_list *list)
 {
 	u64 before = list->stats.zapped_pages;
-	bool flush;
+	bool flush, reclaimed;
 
 	KVM_MMU_ASSERT_LOCKED(list->kvm);
 
 	flush = kvm_zap_runs(list, false);
 	if (list->zaps_shadow)
 		kvm_arch_zap_shadow_pages(list->kvm, false, &list->stats.zapped_pages);
-	list->stats.zapped_late = list->stats.zapped_pages - before;
+	reclaimed = list->nr_zapped && list->stats.zapped_pages != before;
 	flush |= kvm_zap_straddlers(list);
+	list->stats.zapped_late = list->stats.zapped_pages - before;
 
 	/*
 	 * Before the publication, so that all accesses through the old layout
@@ -206,6 +224,6 @@ void kvm_zap_final(struct kvm_memslot_list *list)
 	 * the pages that go, and their new owner may have written them by then.
 	 * Slow, but needed only if something came back in spite of the gate.
 	 */
-	if (list->nr_zapped && list->stats.zapped_late)
+	if (reclaimed)
 		kvm_arch_guest_memory_reclaimed(list->kvm);
 }

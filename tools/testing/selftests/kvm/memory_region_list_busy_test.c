@@ -215,6 +215,7 @@ int main(int argc, char *argv[])
 	pthread_t noise[NR_NOISE];
 	uint32_t i, waited = 0, late = 0;
 	struct kvm_vm *vm;
+	bool overtaken;
 
 	mrl_require();
 	TEST_REQUIRE(!access(MRL_TRACING "events/kvm/kvm_memory_region_list", F_OK));
@@ -230,8 +231,9 @@ int main(int argc, char *argv[])
 		noise[i] = mrl_thread(make_notifiers, NULL);
 
 	for (i = 1; i <= NR_CALLS; i++) {
-		waited += replace(vm, i);
-		late += !!zapped_late();
+		overtaken = replace(vm, i);
+		waited += overtaken;
+		late += zapped_late() && overtaken;
 	}
 
 	WRITE_ONCE(noise_stops, true);
@@ -243,8 +245,8 @@ int main(int argc, char *argv[])
 	printf("mrl-busy calls=%u waited=%u late=%u\n", NR_CALLS, waited, late);
 	TEST_ASSERT(waited > 1, "no-pause: wanted calls that a vCPU overtook, got %u of %u", waited,
 		    NR_CALLS);
-	TEST_ASSERT(late < waited,
-		    "F7: wanted less than %u calls that zap where they publish, got %u", waited,
-		    late);
+	TEST_ASSERT(late <= waited / 4,
+		    "F7: wanted <= %u of %u calls that zap where they publish, got %u", waited / 4,
+		    waited, late);
 	return 0;
 }
