@@ -13,7 +13,8 @@
  * overlap succeeds.
  *
  * C14: holes are punched in the file, all the time, where a slot comes and goes: its pages
- * have what was written or zero, and those of its neighbour stay.
+ * have what was written or zero, and those of its neighbour stay.  A hole behind that is
+ * seen by the guest, in both: their bindings are those of the slots.
  *
  * Not shown: what else is refused (memory_region_list_errors_test.c).
  */
@@ -189,17 +190,31 @@ static void test_bound_twice(void)
 static bool punch_stops;
 static uint32_t nr_holes;
 
+static void punch(uint64_t first, uint64_t nr)
+{
+	int r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, MRL_SIZE(first),
+			  MRL_SIZE(nr));
+
+	TEST_ASSERT(!r, "fallocate(): wanted 0, got errno %d", errno);
+}
+
 static void *punch_thread(void *arg)
 {
-	int r;
-
 	while (!READ_ONCE(punch_stops)) {
-		r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, MRL_SIZE(4),
-			      MRL_SIZE(PAGES));
-		TEST_ASSERT(!r, "fallocate(): wanted 0, got errno %d", errno);
+		punch(4, PAGES);
 		WRITE_ONCE(nr_holes, nr_holes + 1);
 	}
 	return NULL;
+}
+
+static void expect_zero(uint64_t page)
+{
+	uint64_t val[MRL_WIN_PAGES], exits, i;
+
+	exits = mrl_guest_read(&g, 0, mask(page), val);
+	TEST_ASSERT(!exits, "hole: pages from %lu: wanted no exits, got 0x%lx", page, exits);
+	for (i = page; i < page + PAGES; i++)
+		TEST_ASSERT(!val[i], "hole: page %lu: wanted 0, got 0x%lx", i, val[i]);
 }
 
 static void expect_written_or_zero(uint64_t page, uint64_t tag)
@@ -235,6 +250,15 @@ static void test_punch(void)
 	pthread_join(thread, NULL);
 	expect(A, PAGES, 0xa0, "neighbour of holes");
 	expect_gone(B, 2, "delete beside holes");
+	set_gmem(2, B, 4);
+	apply("create behind holes");
+	write_private(B, 0xb0);
+	expect(B, PAGES, 0xb0, "create behind holes");
+	punch(0, 4 + PAGES);
+	expect_zero(A);
+	expect_zero(B);
+	mrl_delete(&list, 2);
+	apply("delete behind holes");
 	TEST_ASSERT(nr_holes > 1, "holes: wanted some, got %u", nr_holes);
 	mrl_delete(&list, 1);
 	apply("delete the neighbour");

@@ -11,11 +11,12 @@
  *     i.e. only the check of the memslots under mmu_lock stops this page fault
  *   - no-stale-mapping: the gfn has got other memory, or lost its slot.  The call zaps,
  *     and counts as an MMU notifier does, which is enough to stop this page fault
- *   - no-stale-mapping, C3: the gfn stays as it is, but the other half of its huge page
- *     has got other memory
+ *   - no-stale-mapping: the gfn stays as it is, but the other half of its huge page has
+ *     got other memory
  * Either half of the huge page is the one that logs.  Nothing waits for time to pass.
  *
- * Does not prove C2: here the page fault has sampled mmu_invalidate_seq before the call
+ * Does not prove C3, where the page fault goes on between the zap and the publication, nor
+ * C2: here the page fault has sampled mmu_invalidate_seq before the call
  * came.  One that does so afterwards, with a memslot from before, cannot be made to sleep
  * in between; memory_region_list_race_test meets it on the beds with delays.  Nor anything
  * of page faults that find no memslot, which never sleep.

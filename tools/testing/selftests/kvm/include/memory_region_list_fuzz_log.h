@@ -73,6 +73,7 @@ static struct {
 	pthread_t thread;
 	uint32_t id;	/* 0: none */
 	struct fuzz_slot old;
+	uint32_t *words;	/* what is in memory when the ioctl has returned */
 	int r, err;
 } beside;
 
@@ -82,8 +83,12 @@ static void *clear_thread(void *arg)
 		.slot = beside.id, .num_pages = beside.old.npages, .dirty_bitmap = bitmap,
 	};
 
+	uint32_t i, page = page_of(beside.old.gfn);
+
 	beside.r = __vm_ioctl(vm, KVM_CLEAR_DIRTY_LOG, &log);
 	beside.err = errno;
+	for (i = 0; i < beside.old.npages; i++)
+		beside.words[i] = word_of(page + i, map_of(&beside.old, beside.old.gfn + i));
 	return NULL;
 }
 
@@ -101,6 +106,8 @@ static void begin_clear_beside(const struct fuzz_step *s)
 	if (!beside.id)
 		return;
 	beside.old = slots[0][beside.id];
+	if (!beside.words)
+		beside.words = fuzz_alloc(FUZZ_MAX_PAGES, sizeof(*beside.words));
 	r = pthread_create(&beside.thread, NULL, clear_thread, NULL);
 	TEST_ASSERT(!r, "pthread_create(): wanted 0, got %d", r);
 }
@@ -108,11 +115,14 @@ static void begin_clear_beside(const struct fuzz_step *s)
 /*
  * The list has returned, and the map is still the old one.  Ahead of the list the ioctl
  * cleared the slot that was; behind it one that has the id now, or none, or it is refused as
- * the slot got smaller.  Either way what it cleared is what is in memory by now, or is
+ * the slot got smaller.  Either way what it cleared is what was in memory then, or is
  * written and marked again.
  */
 static void end_clear_beside(void)
 {
+	struct fuzz_pair *p;
+	uint32_t i, page;
+
 	if (!beside.id)
 		return;
 	pthread_join(beside.thread, NULL);
@@ -122,17 +132,33 @@ static void end_clear_beside(void)
 	program->counts.cleared += !beside.r;
 	if (beside.r)
 		beside.id = 0;
-	else
-		follow_clear(&beside.old, 0, beside.old.npages);
+	for (i = 0; beside.id && i < beside.old.npages; i++) {
+		page = page_of(beside.old.gfn) + i;
+		p = pair_of(page, map[page]);
+		if (!test_bit(i, bitmap))
+			continue;
+		p->flags &= ~PAIR_DIRTY;
+		p->copy = beside.words[i];
+	}
 }
 
-/* The same for the slot that has the id now. */
+/* The same for the slot that has the id now, if it is another one. */
 static void follow_clear_beside(void)
 {
 	const struct fuzz_slot *new = &slots[0][beside.id];
+	uint32_t i, page;
 
-	if (beside.id && slot_logs(new) && in_window(new))
+	if (!beside.id || !slot_logs(new) || !in_window(new))
+		return;
+	if (new->gfn != beside.old.gfn || new->hva != beside.old.hva) {
 		follow_clear(new, 0, min(new->npages, beside.old.npages));
+		return;
+	}
+	for (i = 0; i < min(new->npages, beside.old.npages); i++) {
+		page = page_of(new->gfn) + i;
+		if (test_bit(i, bitmap))
+			pair_of(page, map[page])->flags &= ~PAIR_DIRTY;
+	}
 }
 
 #endif /* SELFTEST_KVM_MEMORY_REGION_LIST_FUZZ_LOG_H */
