@@ -20,8 +20,8 @@
  * much to zap.  Least of all the gate may be up across a grace period: loops that retry
  * inside of SRCU read-side sections would never let it end.
  *
- * mmu_lock is taken here by kvm_zap_replaced_memslots(), and held by the caller
- * of kvm_zap_final().
+ * mmu_lock is taken here by kvm_zap_then_gate(), and held by the caller of
+ * kvm_zap_final().
  */
 #include <linux/kvm_host.h>
 #include <linux/kvm_memslot_list.h>

@@ -271,7 +271,7 @@ static void restart_logs(void)
 		report(i / SLOT_PAGES, i % SLOT_PAGES, before[i], result[i / SLOT_PAGES],
 		       END_OF_ALL);
 
-	/* Each vCPU has seen that there are none. */
+	/* vCPUs run without a log for a while. */
 	wait_for_writes(SLOT_PAGES);
 	mrl_reset(&list);
 	for (s = 0; s <= NR_SLOTS; s++)
