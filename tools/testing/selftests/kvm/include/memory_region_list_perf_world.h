@@ -54,6 +54,10 @@ static const struct perf_workload perf_workloads[] = {
 	{ "resize", { "grow", "shrink" }, 6, 6, 1, 1,
 	  { { { 0, 0, 4, 0 } },
 	    { { 0, 0, 6, 0 } } } },
+	/* What QEMU was seen to do at boot: cut the memory of a PC where its ROMs begin. */
+	{ "boot", { "boot", "boot-back" }, 256, 256, 4, 4,
+	  { { { 0, 0, 256, 0 } },
+	    { { 0, 0, 24, 0 }, { 1, 24, 28, 24 }, { 2, 28, 32, 28 }, { 3, 32, 256, 32 } } } },
 	/* A boundary moves, and two slots trade their ids. */
 	{ "relayout", { "relayout", "relayout-back" }, 16, 16, 4, 64,
 	  { { { 0, 0, 4, 0 }, { 1, 4, 8, 4 }, { 2, 8, 12, 8 }, { 3, 12, 16, 12 } },
