@@ -30,7 +30,7 @@ faults: ## fail each allocation, and each copy, of a call once (TESTS= BEDS=)
 	@$(H)/run.py faults
 
 bench: ## what a change of the layout costs: today's ioctls, the proposals of 2022, a list (BEDS=)
-	@sh harness/needs.sh base build boot
+	@sh harness/needs.sh base build boot plots
 	@$(H)/bench.py
 
 mutants: ## break the kernel in one way after the other, and see that a test notices (NAMES= PROVE=1)

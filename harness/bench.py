@@ -7,11 +7,13 @@ are ratios within one VM, and exact counts.  Lines of JSON go to build/bench/res
 import itertools
 import json
 import os
+import subprocess
 import tomllib
 
 import base
 import boot
 import debian
+import paths
 import registry
 import run as runner
 import selftests
@@ -41,7 +43,7 @@ def grid(text):
     return found
 
 
-def jobs_of(reg, image, program):
+def jobs_of(reg, image, programs):
     beds = (os.environ.get('BEDS') or '').split()
     for (bed, vcpus), calls in grid((HARNESS / 'bench.toml').read_text()).items():
         if beds and bed not in beds:
@@ -49,7 +51,7 @@ def jobs_of(reg, image, program):
         tests = [registry.Test(f'{PROGRAM}-{i}', (bed,), TIMEOUT, args=args, binary=PROGRAM)
                  for i, args in enumerate(calls)]
         yield boot.Job(f'bench/{bed}/{vcpus}', image, dict(reg.beds[bed], name=bed, cpus=vcpus + 2, more=ICOUNT), tests,
-                       {PROGRAM: program})
+                       programs)
 
 
 def rows_of(job, verdicts):
@@ -61,26 +63,34 @@ def rows_of(job, verdicts):
 
 
 def build():
-    """(kernel, program) with all contenders."""
+    """(kernel, programs) with all contenders."""
     series.compose()
     commit = variant.baselines()
     series.checkout(commit, TREE)
-    return debian.kernel(commit, BUILD / 'kmod-bench'), selftests.build(TREE, [PROGRAM], '-bench')[PROGRAM]
+    return debian.kernel(commit, BUILD / 'kmod-bench'), selftests.build(TREE, [PROGRAM, paths.PROGRAM], '-bench')
+
+
+def write(rows, text):
+    PAGE.parent.mkdir(exist_ok=True)
+    write_if_changed(PAGE, text)
+    # The python3 that Debian's packages are for.
+    subprocess.run(['/usr/bin/python3', HARNESS / 'plots.py', RESULTS, PAGE.parent], check=True)
+    say(f'Written: {relative(RESULTS)}, {relative(PAGE)}, a plot for each bed.')
 
 
 def run(_):
-    image, program = build()
-    done = runner.run_jobs(list(jobs_of(registry.load(), image, program)))
-    rows = [row for job, verdicts in done for row in rows_of(job, verdicts)]
+    image, programs = build()
+    reg = registry.load()
+    old = list(paths.jobs(reg, programs, ICOUNT))
+    done = runner.run_jobs(old + list(jobs_of(reg, image, programs)))
+    rows = [row for job, verdicts in done if job not in old for row in rows_of(job, verdicts)]
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-    text = table.page(rows, base.version())
+    text = table.page(rows, base.version(), paths.table([(job, verdicts) for job, verdicts in done if job in old]))
     say('\n' + text)
     failed = runner.summary(done, [])
     if not failed and not os.environ.get('BEDS'):
-        PAGE.parent.mkdir(exist_ok=True)
-        write_if_changed(PAGE, text)
-        say(f'Written: {relative(RESULTS)}, {relative(PAGE)}.')
+        write(rows, text)
     return failed
 
 

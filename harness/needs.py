@@ -11,6 +11,7 @@ GROUPS = {
     'boot': 'qemu-system-x86',
     'bochs': 'bochs bochsbios vgabios bochs-term isolinux syslinux-common xorriso bsdutils',
     'check': 'python3-sphinx python3-yaml python3-ply python3-git perl shellcheck cpio',
+    'plots': 'python3-matplotlib',
     'sparse': 'sparse',
     'model': 'spin gcc libc6-dev',
 }

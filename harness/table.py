@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The tables of `make bench`, of the lines that memory_region_list_perf_test prints."""
+import bars
+
 HEAD = '''# A list beside what a VMM would use instead
 
 `make bench` made this page, in one run, on {version}, emulated: QEMU counts instructions and runs CPUs in turn, so that a
@@ -19,7 +21,7 @@ it.  Counts are exact, and for one change.
 
 def key(row):
     """What two contenders have in common that are compared."""
-    return row['on'], row['workload'], row['entries'], row['vcpus'], row['touch'], row['quirk']
+    return row['on'], row['workload'], row['entries'], row['vcpus'], row['touch'], row['quirk'], row['pages']
 
 
 def pairs(rows):
@@ -43,15 +45,32 @@ def each(row, field):
 
 def line(other, mine):
     quirk = '' if other['quirk'] else ', no quirk'
-    cells = [other['on'] + quirk, other['workload'], f'{other["entries"]:,}', str(other['vcpus']), other['contender'],
+    how = [other['workload'], '' if other['pages'] == '4k' else other['pages'],
+           {'kept': '', 'halt': 'in HLT'}.get(other['touch'], f'touch {other["touch"]} memory')]
+    cells = [other['on'] + quirk, ', '.join(filter(None, how)), f'{other["entries"]:,}', str(other['vcpus']), other['contender'],
              times(other, mine, 'ns_med'), times(other, mine, 'lost_ns_med'), times(other, mine, 'longest_ns_med')]
     for field in ('parked_grace_periods', 'parked_zapped', 'parked_faults', 'parked_tlb_flushes', 'parked_kicks'):
         cells.append(f'{each(other, field)} / {each(mine, field)}')
     return '| ' + ' | '.join(cells) + ' |\n'
 
 
-def page(rows, version):
+def beds(rows):
+    return list(dict.fromkeys(row['on'] for row in rows))
+
+
+def page(rows, version, old_paths):
     text = HEAD.format(version=version) + '''
+## Bars
+
+''' + bars.table(rows, beds(rows)) + ''.join(f'\n![{bed}]({bed}.svg)' for bed in beds(rows)) + '''
+
+## Those who don't use it
+
+What one page fault, exit or ioctl takes, on the base / with the series; one CPU, nothing else runs.  At most 0.5 % more.
+
+''' + old_paths + '''
+## All changes
+
 Times as much as the list; and counts of one change, by the contender / by the list.
 
 | bed | change | entries | vCPUs | contender | time | guest time lost | longest gap | grace periods | pages zapped | faults after | TLB flushes | kicks |

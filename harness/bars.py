@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What `make bench` has to reach, each bar beside what it got, by bed."""
+PAIR = ('split', 'merge')
+
+
+class Rows:
+    """Lines of one bed: changes of kept memory by `contender`, and the list's that was measured in turn with it."""
+
+    def __init__(self, rows, bed):
+        self.rows = [r for r in rows if r['kind'] == 'change' and r['on'] == bed and r['quirk'] and r['touch'] == 'kept'
+                     and r['pages'] == '4k']
+
+    def of(self, contender, **fixed):
+        return [r for r in self.rows if r['contender'] == contender and all(r[k] == v for k, v in fixed.items())]
+
+    def ratio(self, contender, field, **fixed):
+        """How many times as much as the list, for the change that has the least of it; None if it was not measured."""
+        found = []
+        for other in self.of(contender, **fixed):
+            same = {k: other[k] for k in ('workload', 'entries', 'vcpus')}
+            mine, = self.of('list', in_turn_with=contender, **same)
+            if field in other and mine[field]:
+                found.append(other[field] / mine[field])
+        return min(found, default=None)
+
+
+def pair(rows, contender, field, **fixed):
+    found = [rows.ratio(contender, field, workload=w, **fixed) for w in PAIR]
+    return None if None in found else min(found)
+
+
+def grace_periods(rows):
+    found = [r['parked_grace_periods'] / r['parked_n'] for r in rows.of('list') if r['parked_n']]
+    return max(found, key=lambda n: abs(n - 1), default=None)
+
+
+def faults(rows):
+    found = [r['parked_faults'] / r['parked_n'] for w in PAIR for r in rows.of('list', workload=w) if r['parked_n']]
+    return max(found, default=None)
+
+
+def growth(rows):
+    """Time of an entry of the largest list as a multiple of that of one of 1,024."""
+    cost = {r['entries']: r['ns_med'] / r['entries'] for r in rows.of('list', workload='split', vcpus=2)}
+    large = [n for n in cost if n > 32000]
+    return cost[large[0]] / cost[1024] if large and 1024 in cost else None
+
+
+def at_least(n):
+    return f'at least {n}', lambda got: got >= n
+
+
+def exactly(n):
+    return f'{n}', lambda got: got == n
+
+
+def at_most(n):
+    return f'at most {n}', lambda got: got <= n
+
+
+def lost(contender, vcpus):
+    return lambda rows: pair(rows, contender, 'lost_ns_med', vcpus=vcpus, entries=2)
+
+
+def time(entries):
+    return lambda rows: pair(rows, 'ioctls', 'ns_med', vcpus=2, entries=entries)
+
+
+BARS = [
+    ('grace periods of a list, any size', exactly(1), grace_periods),
+    ('page faults on kept memory behind a split or a merge', exactly(0), faults),
+    ('split, merge: time of ioctls, as a multiple, 2 entries', at_least(4), time(2)),
+    ('the same, 64 entries', at_least(30), time(64)),
+    ('the same, 1,024 entries', at_least(300), time(1024)),
+    ('guest time lost with vCPUs stopped, as a multiple, 4 vCPUs', at_least(20), lost('stopped', 4)),
+    ('the same, 16 vCPUs', at_least(50), lost('stopped', 16)),
+    ('guest time lost with vCPUs paused, as a multiple, 4 vCPUs', at_least(20), lost('pause', 4)),
+    ('the same, 16 vCPUs', at_least(50), lost('pause', 16)),
+    ('time of an entry at 32,764 entries, as a multiple of that at 1,024', at_most(1.5), growth),
+]
+
+
+def cell(rows, wanted, of):
+    got = of(rows)
+    if got is None:
+        return ''
+    return f'{got:,.3g}' + ('' if wanted[1](got) else ' **missed**')
+
+
+def table(rows, beds):
+    of = {bed: Rows(rows, bed) for bed in beds}
+    text = f'| bar | wanted | {" | ".join(beds)} |\n|---|---|{"---|" * len(beds)}\n'
+    for what, wanted, got in BARS:
+        text += f'| {what} | {wanted[0]} | ' + ' | '.join(cell(of[bed], wanted, got) for bed in beds) + ' |\n'
+    return text
