@@ -46,7 +46,7 @@
 #define LARGE_STEPS	40u
 #define MAX_JOBS	8u
 /* A step of a world takes less than that, or it hangs. */
-#define PATIENCE	120u
+#define PATIENCE	(config.large ? 600u : 120u)
 #define SHRINK_SECONDS	60u
 #define TAIL		12u
 
@@ -126,7 +126,7 @@ static void *kill_thread(void *arg)
 
 /* Does a world make steps? */
 struct watch {
-	uint32_t seen;
+	uint32_t seen, patience;
 	time_t moved;
 };
 
@@ -144,7 +144,7 @@ static struct fuzz_counts total;
 static struct watch watch_program(struct fuzz_program *p)
 {
 	p->nr_done = 0;
-	return (struct watch) { .moved = time(NULL) };
+	return (struct watch) { .moved = time(NULL), .patience = PATIENCE };
 }
 
 static bool is_stuck(struct watch *w, const struct fuzz_program *p)
@@ -152,8 +152,8 @@ static bool is_stuck(struct watch *w, const struct fuzz_program *p)
 	uint32_t done = READ_ONCE(p->nr_done);
 
 	if (done != w->seen)
-		*w = (struct watch) { .seen = done, .moved = time(NULL) };
-	return time(NULL) - w->moved >= PATIENCE;
+		*w = (struct watch) { done, w->patience, time(NULL) };
+	return time(NULL) - w->moved >= w->patience;
 }
 
 /* Wait for a world to end, or a second. */
@@ -323,10 +323,10 @@ static void start_job(struct job *j, uint32_t seed, uint32_t nr_draw)
 	p->used = 0;
 	p->counts = (struct fuzz_counts) {};
 	j->seed = seed;
-	j->watch = watch_program(p);
 	/* A seed that is given is one to look at. */
 	j->victim = !option.seed_given && seed % 16 == 5;
 	configure(seed);
+	j->watch = watch_program(p);
 	j->pid = fork_world(p, seed, config.large ? min(nr_draw, LARGE_STEPS) : nr_draw, 0, false,
 			    j->victim ? 100000 + seed * 7919 % 900000 : 0);
 }
@@ -370,7 +370,7 @@ static void check_moves(struct job *j)
 		fuzz_print_step(fuzz_step_at(j->program, nr - 1), nr - 1);
 	kill_jobs();
 	TEST_FAIL("no-deadlock: seed %u, step %u: wanted an end within %u s, got none", j->seed,
-		  nr, PATIENCE);
+		  nr, j->watch.patience);
 }
 
 static void wait_for_job(uint32_t nr_jobs)

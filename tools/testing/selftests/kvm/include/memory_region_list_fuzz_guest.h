@@ -46,7 +46,7 @@ static struct fuzz_shared {
 	uint32_t nr_pages, quota, word_shift, seed;
 	uint32_t seen_turn[FUZZ_MAX_VCPUS];
 	uint32_t nr[FUZZ_MAX_VCPUS];
-	uint64_t stores[FUZZ_MAX_VCPUS], untold[FUZZ_MAX_VCPUS];
+	uint64_t stores[FUZZ_MAX_VCPUS], untold[FUZZ_MAX_VCPUS], overlapping[FUZZ_MAX_VCPUS];
 	uint8_t exited[FUZZ_MAX_VCPUS];	/* FUZZ_EXIT_*, of the access that is on its way */
 	bool restless;			/* one turn follows the other */
 	bool visits[FUZZ_MAX_VCPUS];	/* the bystander */
@@ -61,18 +61,33 @@ static uint8_t *fuzz_gva(uint32_t page)
 }
 
 /*
- * The caller has read @gen before the access.  The access must not pass the second read.
- * Half of the journal is for accesses that overlap a change, which are fewer.
+ * Half of the journal is for accesses that overlap a change, which are fewer.  If a change
+ * lasts, every second one is left out, then three of four, and so on: there is to be room
+ * for the end of it, when the new layout comes.
  */
+static bool fuzz_leaves_out(uint32_t me, uint32_t nr)
+{
+	uint32_t half = FUZZ_JOURNAL / 2;
+
+	fuzz_shared.overlapping[me]++;
+	return nr >= half && nr < FUZZ_JOURNAL &&
+	       fuzz_shared.overlapping[me] % BIT(8 * (nr - half) / half);
+}
+
+/* The caller has read @gen before the access.  The access must not pass the second read. */
 static void fuzz_note(uint32_t me, uint32_t kind, uint32_t page, uint32_t gen, uint32_t value)
 {
 	uint32_t end, exits, nr = fuzz_shared.nr[me];
+	bool overlaps;
 
 	asm volatile("mfence" : : : "memory");
 	end = READ_ONCE(fuzz_shared.gen);
 	exits = READ_ONCE(fuzz_shared.exited[me]);
 	WRITE_ONCE(fuzz_shared.exited[me], 0);
-	if (nr >= (gen % 2 || gen != end ? FUZZ_JOURNAL : FUZZ_JOURNAL / 2)) {
+	overlaps = gen % 2 || gen != end;
+	if (overlaps && fuzz_leaves_out(me, nr))
+		return;
+	if (nr >= (overlaps ? FUZZ_JOURNAL : FUZZ_JOURNAL / 2)) {
 		fuzz_shared.untold[me]++;
 		return;
 	}
