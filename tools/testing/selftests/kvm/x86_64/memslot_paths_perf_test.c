@@ -135,7 +135,8 @@ static void get_log(void)
 
 static const struct {
 	const char *name;
-	void (*prepare)(void), (*run)(void);
+	void (*prepare)(void);
+	void (*run)(void);
 	uint32_t n;
 } paths[] = {
 	{ "read fault", prepare_pages, read_pages, NR_PAGES },
