@@ -26,7 +26,8 @@ PROGRAM = 'memory_region_list_perf_test'
 TREE, RESULTS, PAGE = BUILD / 'bench-tree', BUILD / 'bench/results.jsonl', REPO / 'bench/README.md'
 # The same boot again has the same figures, but for the seed.
 ICOUNT = ('-icount', 'shift=0,sleep=off', '-seed', '1', '-rtc', 'base=2026-01-01,clock=vm')
-FIELDS = {'args', 'beds', 'vcpus', 'touch', 'entries', 'against'}
+ALONG = ('beds', 'vcpus', 'workload', 'touch', 'entries')
+FIELDS = {*ALONG, 'args', 'against'}
 TIMEOUT = 900
 
 
@@ -36,9 +37,9 @@ def grid(text):
     for entry in tomllib.loads(text)['run']:
         if set(entry) != FIELDS:
             raise Failure(f'harness/bench.toml: each run has {", ".join(sorted(FIELDS))}.')
-        for bed, vcpus, touch, entries in itertools.product(*(entry[f] for f in ('beds', 'vcpus', 'touch', 'entries'))):
+        for bed, vcpus, work, touch, entries in itertools.product(*(entry[f] for f in ALONG)):
             # A guest that yields ends its turn.
-            args = [*entry['args'], '-y', '-v', str(vcpus), '-k', touch, '-c', ','.join(entry['against'])]
+            args = ['-w', work, *entry['args'], '-y', '-v', str(vcpus), '-k', touch, '-c', ','.join(entry['against'])]
             found.setdefault((bed, vcpus), []).append(tuple(args + ['-n', str(entries)] * bool(entries)))
     return found
 

@@ -222,7 +222,7 @@ static void *flip_thread(void *arg)
 /*
  * Create slot 6 or 7 at pages 40 or 44, while @f runs, and delete what is there.
  * Legal are all of @pages if the call succeeded, and none if it failed with @err,
- * 0 if it must not fail.  Fewer loops do where they take too long.
+ * 0 if it must not fail.
  */
 static void race(struct mrl_world *w, struct mrl *l, struct flip f, int err,
 		 uint64_t a, uint64_t b, const char *what)
@@ -235,7 +235,7 @@ static void race(struct mrl_world *w, struct mrl *l, struct flip f, int err,
 
 	*f.word = f.a;
 	thread = mrl_thread(flip_thread, &f);
-	for (i = 0; !took[0] || !*other || (i < RACE_LOOPS && time(NULL) < end); i++) {
+	for (i = 0; i < RACE_LOOPS || !took[0] || !*other; i++) {
 		struct mrl del = mrl_alloc(2);
 		uint64_t pages = 0;
 		int p;

@@ -396,8 +396,8 @@ static void print_total(uint32_t first_seed, uint32_t seeds, uint64_t seconds)
 	printf(" transactions=%lu valid=%lu invalid=%lu writes=%lu reported=%lu over=%lu",
 	       total.valid + total.invalid, total.valid, total.invalid, total.stores,
 	       total.reported, total.over);
-	printf(" judged=%lu overlapped=%lu exits_judged=%lu journal_full=%lu", total.journaled,
-	       total.overlapped, total.exits_judged, total.untold);
+	printf(" judged=%lu overlapped=%lu exits_judged=%lu journal_full=%lu left_out=%lu",
+	       total.journaled, total.overlapped, total.exits_judged, total.untold, total.left_out);
 	printf(" returned=%lu returned_over=%lu exits=%lu old=%lu logs=%lu",
 	       total.returned, total.returned_over, total.exits, total.old_ioctls, total.other);
 	printf(" prefaulted=%lu advised=%lu signals=%lu updates=%lu counted=%lu", total.prefaults,

@@ -43,10 +43,11 @@ struct fuzz_access {
 /* In memslot 0, which never changes.  Guest and host both use it. */
 static struct fuzz_shared {
 	uint32_t park, turn, gen;	/* gen: odd while a call changes the layout */
-	uint32_t nr_pages, quota, word_shift, seed;
+	uint32_t nr_pages, quota, seed;
+	uint32_t word_shift;		/* not 0 in a large world */
 	uint32_t seen_turn[FUZZ_MAX_VCPUS];
 	uint32_t nr[FUZZ_MAX_VCPUS];
-	uint64_t stores[FUZZ_MAX_VCPUS], untold[FUZZ_MAX_VCPUS], overlapping[FUZZ_MAX_VCPUS];
+	uint64_t stores[FUZZ_MAX_VCPUS], untold[FUZZ_MAX_VCPUS], left_out[FUZZ_MAX_VCPUS];
 	uint8_t exited[FUZZ_MAX_VCPUS];	/* FUZZ_EXIT_*, of the access that is on its way */
 	bool restless;			/* one turn follows the other */
 	bool visits[FUZZ_MAX_VCPUS];	/* the bystander */
@@ -61,17 +62,19 @@ static uint8_t *fuzz_gva(uint32_t page)
 }
 
 /*
- * Half of the journal is for accesses that overlap a change, which are fewer.  If a change
- * lasts, every second one is left out, then three of four, and so on: there is to be room
- * for the end of it, when the new layout comes.
+ * Half of the journal is for accesses that overlap a change, which are fewer.  Changes of a
+ * large world last: every second one is left out, then three of four, and so on.  There is
+ * to be room for the end of the change, when the new layout comes.
  */
 static bool fuzz_leaves_out(uint32_t me, uint32_t nr)
 {
 	uint32_t half = FUZZ_JOURNAL / 2;
 
-	fuzz_shared.overlapping[me]++;
-	return nr >= half && nr < FUZZ_JOURNAL &&
-	       fuzz_shared.overlapping[me] % BIT(8 * (nr - half) / half);
+	if (!fuzz_shared.word_shift || nr < half || nr >= FUZZ_JOURNAL ||
+	    (fuzz_shared.left_out[me] + nr) % BIT(8 * (nr - half) / half) == 0)
+		return false;
+	fuzz_shared.left_out[me]++;
+	return true;
 }
 
 /* The caller has read @gen before the access.  The access must not pass the second read. */

@@ -342,6 +342,8 @@ static void end_round(void)
 			check_access(&sh->journal[i][page], i);
 		program->counts.stores += sh->stores[i];
 		program->counts.untold += sh->untold[i];
+		program->counts.left_out += sh->left_out[i];
+		sh->left_out[i] = 0;
 		sh->untold[i] = 0;
 		sh->stores[i] = 0;
 		sh->nr[i] = 0;

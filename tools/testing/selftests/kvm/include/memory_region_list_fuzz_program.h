@@ -48,6 +48,7 @@ struct fuzz_counts {
 	uint64_t valid, invalid, other, stores, reported, over, returned, returned_over;
 	uint64_t exits, journaled, worlds, killed, old_ioctls, prefaults;
 	uint64_t advised, signals, updates, overlapped, untold, exits_judged, counted, cleared;
+	uint64_t left_out;
 };
 
 struct fuzz_program {

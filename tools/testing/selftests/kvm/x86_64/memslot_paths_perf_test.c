@@ -58,10 +58,10 @@ static void set_slot(uint64_t gpa, uint64_t pages, uint32_t flags)
 	vm_set_user_memory_region(vm, TEST_SLOT, flags, gpa, pages * PAGE_SIZE, mem);
 }
 
-static void fresh_slot(uint32_t flags)
+static void fresh_slot(void)
 {
 	set_slot(TEST_GPA, 0, 0);
-	set_slot(TEST_GPA, NR_PAGES, flags);
+	set_slot(TEST_GPA, NR_PAGES, 0);
 }
 
 static void read_pages(void)
@@ -76,7 +76,7 @@ static void write_pages(void)
 
 static void prepare_writes(void)
 {
-	fresh_slot(0);
+	fresh_slot();
 	run_guest(WRITE);
 }
 
@@ -85,11 +85,6 @@ static void prepare_logged_writes(void)
 {
 	prepare_writes();
 	set_slot(TEST_GPA, NR_PAGES, KVM_MEM_LOG_DIRTY_PAGES);
-}
-
-static void prepare_pages(void)
-{
-	fresh_slot(0);
 }
 
 static void exits(void)
@@ -105,7 +100,7 @@ static void create_and_delete(void)
 	int i;
 
 	for (i = 0; i < NR_IOCTLS; i++)
-		fresh_slot(0);
+		fresh_slot();
 }
 
 static void toggle_log(void)
@@ -139,8 +134,8 @@ static const struct {
 	void (*run)(void);
 	uint32_t n;
 } paths[] = {
-	{ "read fault", prepare_pages, read_pages, NR_PAGES },
-	{ "write fault", prepare_pages, write_pages, NR_PAGES },
+	{ "read fault", fresh_slot, read_pages, NR_PAGES },
+	{ "write fault", fresh_slot, write_pages, NR_PAGES },
 	{ "write fault of a logged page", prepare_logged_writes, write_pages, NR_PAGES },
 	{ "exit to userspace", prepare_writes, exits, NR_EXITS },
 	{ "delete and create", prepare_writes, create_and_delete, 2 * NR_IOCTLS },
