@@ -7,8 +7,9 @@ class Rows:
     """Lines of one bed: changes of kept memory by `contender`, and the list's that was measured in turn with it."""
 
     def __init__(self, rows, bed):
-        self.rows = [r for r in rows if r['kind'] == 'change' and r['on'] == bed and r['quirk'] and r['touch'] == 'kept'
-                     and r['pages'] == '4k']
+        mine = [r for r in rows if r['on'] == bed and r['quirk'] and r.get('touch') == 'kept' and r['pages'] == '4k']
+        self.rows = [r for r in mine if r['kind'] == 'change']
+        self.beds = [r for r in mine if r['kind'] == 'bed']
 
     def of(self, contender, **fixed):
         return [r for r in self.rows if r['contender'] == contender and all(r[k] == v for k, v in fixed.items())]
@@ -36,6 +37,37 @@ def grace_periods(rows):
 
 def faults(rows):
     found = [r['parked_faults'] / r['parked_n'] for w in PAIR for r in rows.of('list', workload=w) if r['parked_n']]
+    return max(found, default=None)
+
+
+def gap(vcpus):
+    """The longest gap that a list makes, as a multiple of that which one kick makes."""
+    def of(rows):
+        found = [row['longest_ns_med'] / kick['longest_ns_med'] for w in PAIR
+                 for kick in rows.of('kick', workload=w, vcpus=vcpus, entries=2)
+                 for row in rows.of('list', in_turn_with='kick', workload=w, vcpus=vcpus, entries=2)]
+        return max(found, default=None)
+    return of
+
+
+def memory(entries):
+    """The peak during a list, as a multiple of what the slots take that go."""
+    def of(rows):
+        slots = {r['slots_bytes'] for r in rows.beds if r['entries'] == entries and r['pair'] == 'split' and r['vcpus'] == 2
+                 and r.get('slots_bytes')}
+        found = [row for w in PAIR for row in rows.of('list', workload=w, vcpus=2, entries=entries)
+                 if 'parked_peak_bytes' in row]
+        if not slots or not found:
+            return None
+        split = min(slots)
+        merge = split + max(row['parked_grown_bytes'] for row in found)
+        return max(row['parked_peak_bytes'] / (split if row['workload'] == 'split' else merge) for row in found)
+    return of
+
+
+def late(rows):
+    """How late another thread on the CPU wakes up during the largest list, in instructions."""
+    found = [row['late_ns_max'] for w in PAIR for row in rows.of('list', workload=w) if 'late_ns_max' in row]
     return max(found, default=None)
 
 
@@ -76,7 +108,12 @@ BARS = [
     ('the same, 16 vCPUs', at_least(50), lost('stopped', 16)),
     ('guest time lost with vCPUs paused, as a multiple, 4 vCPUs', at_least(20), lost('pause', 4)),
     ('the same, 16 vCPUs', at_least(50), lost('pause', 16)),
+    ('longest gap of a vCPU, as a multiple of that behind one kick, 2 vCPUs', at_most(1), gap(2)),
+    ('the same, 4 vCPUs', at_most(1), gap(4)),
+    ('the same, 16 vCPUs', at_most(1), gap(16)),
     ('time of an entry at 32,764 entries, as a multiple of that at 1,024', at_most(1.5), growth),
+    ('peak of extra memory, as a multiple of what the replaced slots take, 1,024 entries', at_most(1), memory(1024)),
+    ('another thread on the CPU is late, at most, 32,764 entries, instructions', at_most(4_000_000), late),
 ]
 
 

@@ -68,7 +68,7 @@ def build():
     series.compose()
     commit = variant.baselines()
     series.checkout(commit, TREE)
-    return debian.kernel(commit, BUILD / 'kmod-bench'), selftests.build(TREE, [PROGRAM, paths.PROGRAM], '-bench')
+    return debian.kernel(commit, BUILD / 'kmod-bench'), selftests.build(TREE, [PROGRAM, *paths.PROGRAMS], '-bench')
 
 
 def write(rows, text):

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the series costs those who don't use it: paths that every kernel has, on the base and with the series.
 
-One CPU, and QEMU counts instructions instead of time: the same boot again has the same figures."""
+One CPU, and QEMU counts instructions instead of time: the same boot again has the same figures.  The two upstream tests
+have threads that wait for each other, and measure that, too."""
 import json
 import os
+import re
 import statistics
 
 import boot
@@ -12,7 +14,12 @@ import registry
 import series
 from util import BUILD
 
-PROGRAM = 'x86_64/memslot_paths_perf_test'
+OURS, LOG, SLOTS = PROGRAMS = ('x86_64/memslot_paths_perf_test', 'dirty_log_perf_test', 'memslot_perf_test')
+CALLS = (
+    ('memslot_paths_perf_test', OURS, ('9',)),
+    ('dirty_log_perf_test', LOG, ('-v', '1', '-b', '32M', '-i', '4')),
+    *((f'memslot_perf_test-{i}', SLOTS, ('-l', '1', '-s', '512', '-f', str(i), '-e', str(i))) for i in range(6)),
+)
 BEDS = ('npt', 'no-tdp-mmu', 'shadow')
 TIMEOUT = 600
 LIMIT = 0.5     # percent
@@ -26,11 +33,31 @@ def wanted_beds():
 
 def jobs(reg, binaries, icount):
     kernels = {'base': debian.kernel('base', BUILD / 'kmod-base'), 'series': debian.kernel('composed', BUILD / 'kmod')}
-    test = registry.Test('memslot_paths_perf_test', BEDS, TIMEOUT, args=('9',), binary=PROGRAM)
+    tests = [registry.Test(name, BEDS, TIMEOUT, args=args, binary=program) for name, program, args in CALLS]
     for where, image in kernels.items():
         for bed in wanted_beds():
-            yield boot.Job(f'bench/{where}/{bed}', image, dict(reg.beds[bed], name=bed, cpus=1, more=icount), [test],
+            yield boot.Job(f'bench/{where}/{bed}', image, dict(reg.beds[bed], name=bed, cpus=1, more=icount), tests,
                            binaries)
+
+
+def ns(seconds):
+    return round(float(seconds) * 1e9)
+
+
+def samples(output):
+    """[(path, ns)] of what any of the programs has printed."""
+    for line in output.splitlines():
+        if line.startswith('{"kind": "path"'):
+            row = json.loads(line)
+            yield from ((row['path'], sample) for sample in row['ns'])
+        elif match := re.match(r'(?:Iteration \d+ )?(.*) time: ([\d.]+)s$', line):
+            yield f'dirty_log_perf_test: {match[1]}', ns(match[2])
+        elif match := re.match(r'Testing (.*) performance', line):
+            name = match[1]
+        elif match := re.match(r'Test took ([\d.]+)s for slot setup', line):
+            yield f'memslot_perf_test, {name}: setup', ns(match[1])
+        elif match := re.match(r'Done \d+ iterations, avg ([\d.]+)s each', line):
+            yield f'memslot_perf_test, {name}: iteration', ns(match[1])
 
 
 def rows(done):
@@ -38,10 +65,9 @@ def rows(done):
     found = {}
     for job, verdicts in done:
         _, where, bed = job.label.split('/')
-        for line in '\n'.join(verdict.output for verdict in verdicts).splitlines():
-            if line.startswith('{"kind": "path"'):
-                row = json.loads(line)
-                found.setdefault((row['path'], bed), {})[where] = row['ns']
+        for verdict in verdicts:
+            for path, sample in samples(verdict.output):
+                found.setdefault((path, bed), {}).setdefault(where, []).append(sample)
     return found
 
 

@@ -15,7 +15,7 @@ matplotlib.rcParams.update({'svg.hashsalt': 'bench', 'svg.fonttype': 'none', 'fo
 from matplotlib import pyplot  # noqa: E402 (the backend comes first)
 
 CONTENDERS = {'ioctls': 'tab:red', 'stopped': 'tab:orange', 'pause': 'tab:purple', 'list2022': 'tab:brown',
-              'list': 'tab:blue', 'none': 'tab:gray'}
+              'list': 'tab:blue', 'none': 'tab:gray', 'kick': 'tab:green'}
 WHAT = {'ns': 'instructions a change takes', 'lost_ns': 'guest time lost, all vCPUs'}
 ALONG = {'entries': ('entries of the list, 2 vCPUs', {'vcpus': 2}), 'vcpus': ('vCPUs, 2 entries', {'entries': 2})}
 WORKLOAD = 'split'
@@ -36,7 +36,7 @@ def points(rows, bed, contender, along, what):
 def draw(axes, rows, bed, along, what):
     for contender, colour in CONTENDERS.items():
         found = points(rows, bed, contender, along, what)
-        if not found or (contender == 'none' and what == 'ns'):
+        if not found or (contender in ('none', 'kick') and what == 'ns'):
             continue
         at = [x for x, _ in found]
         axes.plot(at, [y[1] for _, y in found], 'o-', color=colour, label=contender, markersize=3, linewidth=1)

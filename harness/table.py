@@ -15,6 +15,7 @@ it.  Counts are exact, and for one change.
 | pause | the same, all vCPUs kept out of KVM_RUN by ioctls, as of October 2022 |
 | list2022 | one list in two steps, as of September 2022 |
 | none | nothing is changed, for as long as a list takes: what the bed itself costs a guest |
+| kick | the same, behind one kick of all vCPUs |
 | list | KVM_SET_USER_MEMORY_REGION_LIST |
 '''
 

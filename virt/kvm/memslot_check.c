@@ -216,6 +216,7 @@ static void kvm_build_plan(struct kvm_memslot_list *list)
 			kvm_plan_add(list->plan_old, &plan->nr_old, change->old, i);
 			list->nr_pages -= change->old->npages;
 			list->nr_logging -= kvm_slot_dirty_track_enabled(change->old);
+			list->old_logs |= kvm_slot_dirty_track_enabled(change->old);
 		}
 		if (e->memory_size) {
 			kvm_entry_to_memslot(list, e, &new);
@@ -285,10 +286,13 @@ static int kvm_check_runs(struct kvm_memslot_list *list)
 {
 	bool discard = list->head.flags & KVM_MEMORY_REGION_LIST_DISCARD_DIRTY;
 	struct kvm_memslot_change *change;
-	struct kvm_plan_run run;
+	struct kvm_plan_run run, prev = {};
 	int r;
 
 	kvm_for_each_plan_run(run, &list->plan) {
+		list->splits |= kvm_run_splits(&prev, &run);
+		prev = run;
+
 		if (run.old && run.new && run.old->index != run.new->index) {
 			r = kvm_check_successor(list, &run);
 			if (r) {
@@ -312,6 +316,8 @@ static int kvm_check_runs(struct kvm_memslot_list *list)
 
 		if (!kvm_run_kept(&run))
 			continue;
+
+		list->nr_kept += run.end - run.start;
 
 		/*
 		 * A page with a new name in the dirty ring starts anew: what is

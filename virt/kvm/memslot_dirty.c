@@ -225,6 +225,9 @@ void kvm_transfer_dirty_bits(struct kvm_memslot_list *list)
 
 	lockdep_assert_held(&list->kvm->slots_lock);
 
+	if (!list->old_logs)
+		return;
+
 	for (i = 0; i < list->plan.nr_old; i++) {
 		change = &list->changes[list->plan.old[i].index];
 		if (change->result_bytes && !change->old_bitmap_is_shared &&

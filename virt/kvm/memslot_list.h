@@ -61,7 +61,12 @@ struct kvm_memslot_list {
 	long nr_pages;
 	int nr_logging;
 	u64 nr_zapped;
+	u64 nr_kept;
 	bool leaves_log;
+	/* Any of the old slots logs. */
+	bool old_logs;
+	/* Huge mappings may straddle new boundaries. */
+	bool splits;
 
 	/* Pages that enter a log do so as dirty ones. */
 	bool init_set;

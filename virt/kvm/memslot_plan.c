@@ -36,9 +36,17 @@ static int kvm_plan_cmp(const void *a, const void *b)
 	return x->index < y->index ? -1 : x->index > y->index;
 }
 
+/* Most lists are in order, for which sort() takes as long as for any other. */
 void kvm_plan_sort(struct kvm_plan_slot *slots, u32 nr)
 {
-	sort(slots, nr, sizeof(*slots), kvm_plan_cmp, NULL);
+	u32 i;
+
+	for (i = 1; i < nr; i++) {
+		if (kvm_plan_cmp(&slots[i - 1], &slots[i]) > 0) {
+			sort(slots, nr, sizeof(*slots), kvm_plan_cmp, NULL);
+			return;
+		}
+	}
 }
 
 /* Returns a slot of a sorted array that overlaps its neighbour, or NULL. */

@@ -303,7 +303,6 @@ static void kvm_commit_dirty_logging(struct kvm_memslot_list *list)
 static void kvm_count_changes(struct kvm_memslot_list *list)
 {
 	struct kvm_memslot_list_stats *stats = &list->stats;
-	struct kvm_plan_run run;
 	u32 i;
 
 	for (i = 0; i < list->head.nent; i++) {
@@ -315,11 +314,7 @@ static void kvm_count_changes(struct kvm_memslot_list *list)
 		stats->deleted += !change->new;
 		stats->replaced += change->old && change->new;
 	}
-
-	kvm_for_each_plan_run(run, &list->plan) {
-		if (kvm_run_kept(&run))
-			stats->kept_pages += run.end - run.start;
-	}
+	stats->kept_pages = list->nr_kept;
 }
 
 static void kvm_commit_memslots(struct kvm_memslot_list *list)

@@ -116,6 +116,9 @@ void kvm_share_dirty_bitmaps(struct kvm_memslot_list *list)
 {
 	struct kvm_plan_run run;
 
+	if (!list->old_logs)
+		return;
+
 	kvm_for_each_plan_run(run, &list->plan) {
 		if (!kvm_run_is_whole(&run) || !kvm_run_may_share(&run) ||
 		    !kvm_run_stays_logged(&run))

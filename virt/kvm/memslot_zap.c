@@ -66,6 +66,9 @@ static bool kvm_zap_runs(struct kvm_memslot_list *list, bool may_yield)
 
 	KVM_MMU_ASSERT_LOCKED(list->kvm);
 
+	if (!list->nr_zapped)
+		return false;
+
 	kvm_for_each_plan_run(run, &list->plan) {
 		if (!kvm_run_zapped(&run))
 			continue;
@@ -185,6 +188,9 @@ static bool kvm_zap_straddlers(struct kvm_memslot_list *list)
 {
 	struct kvm_plan_run run, prev = {};
 	bool flush = false;
+
+	if (!list->splits)
+		return false;
 
 	kvm_for_each_plan_run(run, &list->plan) {
 		if (kvm_run_splits(&prev, &run))

@@ -19,8 +19,11 @@
  * Lost time is the sum, over the vCPUs, of the gaps between two iterations of the guest that
  * are longer than a threshold, from the change to the end of one pass over all pages; the
  * longest gap is that of any vCPU.  The control "none" changes nothing, and computes for
- * as long as the list call before it took.  A hole is an exit at a page that both layouts
- * cover.  Today's ioctls have some; the VMM here completes such accesses.
+ * as long as the list call before it took; "kick" makes all vCPUs leave the guest once,
+ * first.  A hole is an exit at a page that both layouts cover.  Today's ioctls have some;
+ * the VMM here completes such accesses.  With -o, how late another thread on the CPU of the
+ * one that makes the change woke up.  Memory is that of the memory cgroup: the peak during
+ * a change, and by how much there is more of it behind the change.
  *
  * In an emulator the times of one run may be compared with each other, and with nothing else.
  */
@@ -28,7 +31,7 @@
 #include <sys/utsname.h>
 
 #include "memory_region_list_perf_contend.h"
-#include "memory_region_list_perf_phase.h"
+#include "memory_region_list_perf_other.h"
 #include "memory_region_list_perf_result.h"
 
 /* Of each contender, besides one that warms up. */
@@ -38,11 +41,13 @@
 static struct {
 	const char *workload, *touch, *pages, *contenders;
 	uint32_t entries, unit_pages, iterations, seconds;
-	bool no_quirk, log, raw, yield;
+	bool no_quirk, log, other, raw, yield;
 } opt = {
 	.workload = "split", .touch = "kept", .pages = "4k", .contenders = "ioctls,stopped",
 	.iterations = 50, .seconds = 60,
 };
+
+static int64_t slots_bytes;
 
 static void measure(const struct perf_contender *who, struct perf_calls *c,
 		    struct perf_result *r)
@@ -53,9 +58,11 @@ static void measure(const struct perf_contender *who, struct perf_calls *c,
 	int i;
 
 	perf_begin_phase();
+	perf_other_begin();
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	who->run(c);
 	r->ns[r->n] = timespec_to_ns(timespec_elapsed(start));
+	r->late[r->n] = perf_other_end();
 	perf_end_phase();
 	perf_count_since(&r->counts, &before);
 
@@ -102,8 +109,10 @@ static void count_parked(const struct perf_contender *who, struct perf_calls *c,
 	if (perf_has_memory)
 		charged = perf_memory_mark();
 	who->run(c);
-	if (perf_has_memory)
+	if (perf_has_memory) {
 		r->peak = max(r->peak, perf_memory_peak() - charged);
+		r->grown = perf_memory_mark() - charged;
+	}
 	for (i = 0; i < PERF_NR_PROBES && perf_has_probes; i++)
 		r->probes[i] += perf_probe_hits(i) - hits[i];
 	perf_count_since(&r->parked, &before);
@@ -140,13 +149,16 @@ static void print_result(const struct perf_result *r)
 		perf_print_quartiles("longest_ns", r->longest, r->n);
 		perf_print_quartiles("gaps", r->gaps, r->n);
 	}
+	if (opt.other)
+		perf_print_quartiles("late_ns", r->late, r->n);
 	perf_print_counts("", &r->counts, true);
 	printf(", \"parked_n\": %lu, \"parked_zapped\": %lu, \"parked_faults\": %lu", r->parked_n,
 	       r->zapped, r->faults);
 	for (i = 0; i < PERF_NR_PROBES && perf_has_probes; i++)
 		printf(", \"parked_%s\": %lu", perf_probe_names[i][0], r->probes[i]);
 	if (perf_has_memory)
-		printf(", \"parked_peak_bytes\": %ld", r->peak);
+		printf(", \"parked_peak_bytes\": %ld, \"parked_grown_bytes\": %ld", r->peak,
+		       r->grown);
 	perf_print_counts("parked_", &r->parked, false);
 	printf("}\n");
 }
@@ -291,15 +303,19 @@ static void print_bed(void)
 	printf(", \"pair\": \"%s\", \"cells\": %u, \"pages_of_unit\": %u, \"pages_of_world\": %u",
 	       perf_world.work->pair, perf_world.cells, perf_world.unit_pages,
 	       perf_world.nr_pages);
-	printf(", \"pages_touched\": %u, \"yield\": %d, \"tsc_khz\": %lu, \"threshold_ns\": %lu}\n",
+	printf(", \"pages_touched\": %u, \"yield\": %d, \"tsc_khz\": %lu, \"threshold_ns\": %lu",
 	       perf.sh->nr_pages, opt.yield, perf_tsc_khz,
 	       perf_cycles_to_ns(perf.sh->threshold));
+	if (perf_has_memory)
+		printf(", \"slots_bytes\": %ld", slots_bytes);
+	printf("}\n");
 	fflush(stdout);
 }
 
-/* The bystander and one side of the world. */
-static void create_slots(void)
+/* The bystander and one side of the world.  Returns the kernel memory that takes. */
+static int64_t create_slots(void)
 {
+	int64_t charged = perf_has_memory ? perf_memory_mark() : 0;
 	uint32_t i, first = perf_world.cells * perf_cell_pages(&perf_world);
 	const struct mrl_slot *s = perf_world.slots[perf_world.first];
 	const struct perf_page *bystander = &perf_world.pages[first];
@@ -313,6 +329,7 @@ static void create_slots(void)
 	}
 	mrl_apply(perf.vm, &l);
 	mrl_free(&l);
+	return perf_has_memory ? perf_memory_mark() - charged : 0;
 }
 
 static void create_vm(void)
@@ -351,8 +368,10 @@ static void setup(void)
 	perf.sh->halt = !strcmp(opt.touch, "halt");
 	perf.sh->yield = opt.yield;
 	perf_choose_pages(opt.touch);
-	create_slots();
+	slots_bytes = create_slots();
 	perf_vcpus_start();
+	if (opt.other)
+		perf_other_start();
 	perf_count_init();
 	perf_calibrate();
 	perf_has_probes = !access(MRL_TRACING "kprobe_events", W_OK);
@@ -383,7 +402,8 @@ static void help(const char *program)
 	       "       [-i iterations] [-t seconds of a pair] [-v vCPUs]\n"
 	       "       [-k kept|changed|other|halt: what vCPUs do] [-p 4k|2m|hugetlb]\n"
 	       "       [-s pages of a unit] [-q: without KVM_X86_QUIRK_SLOT_ZAP_ALL]\n"
-	       "       [-l: all slots log] [-y: guests yield, for emulators] [-r: raw]\n", program);
+	       "       [-l: all slots log] [-o: wake another thread up meanwhile]\n"
+	       "       [-y: guests yield, for emulators] [-r: raw]\n", program);
 	for (i = 0; i < ARRAY_SIZE(perf_workloads); i++)
 		printf("  -w %s: %s and %s\n", perf_workloads[i].pair, perf_workloads[i].name[0],
 		       perf_workloads[i].name[1]);
@@ -407,7 +427,7 @@ static void parse(int argc, char *argv[])
 {
 	int o;
 
-	while ((o = getopt(argc, argv, "w:c:n:i:t:v:k:p:s:qlyr")) != -1) {
+	while ((o = getopt(argc, argv, "w:c:n:i:t:v:k:p:s:qloyr")) != -1) {
 		if (o == 'w')
 			opt.workload = optarg;
 		else if (o == 'c')
@@ -430,6 +450,8 @@ static void parse(int argc, char *argv[])
 			opt.no_quirk = true;
 		else if (o == 'l')
 			opt.log = true;
+		else if (o == 'o')
+			opt.other = true;
 		else if (o == 'y')
 			opt.yield = true;
 		else if (o == 'r')
@@ -449,6 +471,7 @@ int main(int argc, char *argv[])
 	print_bed();
 	run_pairs();
 	perf_check_data();
+	perf_other_stop();
 	perf_vcpus_stop();
 	if (perf_has_memory)
 		perf_memory_stop();

@@ -141,10 +141,20 @@ static inline void perf_run_none(struct perf_calls *c)
 		;
 }
 
+/* What one kick of all vCPUs costs them: a filter of MSRs that changes nothing, then as above. */
+static inline void perf_run_kick(struct perf_calls *c)
+{
+	struct kvm_msr_filter filter = { .flags = KVM_MSR_FILTER_DEFAULT_ALLOW };
+
+	vm_ioctl(perf.vm, KVM_X86_SET_MSR_FILTER, &filter);
+	perf_run_none(c);
+}
+
 static const struct perf_contender perf_contenders[] = {
 	{ "ioctls", NULL, perf_prepare_ioctls, perf_run_ioctls },
 	{ "stopped", NULL, perf_prepare_ioctls, perf_run_stopped },
 	{ "none", NULL, perf_prepare_none, perf_run_none },
+	{ "kick", NULL, perf_prepare_none, perf_run_kick },
 	{ "list", NULL, perf_prepare_list, perf_run_list },
 };
 

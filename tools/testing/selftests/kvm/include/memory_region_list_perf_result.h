@@ -7,24 +7,25 @@
 
 /* Samples of one change of one contender, in turn with the other's. */
 struct perf_result {
-	uint64_t *ns, *lost, *longest, *gaps;
+	uint64_t *ns, *lost, *longest, *gaps, *late;
 	uint32_t n;
 	struct perf_counts counts;
 	/* With all vCPUs parked. */
 	struct perf_counts parked;
 	uint64_t parked_n, zapped, faults, probes[PERF_NR_PROBES];
-	int64_t peak;
+	int64_t peak, grown;
 };
 
 static bool perf_has_probes, perf_has_memory;
 
 static inline void perf_result_init(struct perf_result *r, uint32_t max)
 {
-	uint64_t *p = calloc(4 * max, sizeof(*p));
+	uint64_t *p = calloc(5 * max, sizeof(*p));
 
 	TEST_ASSERT(p, "calloc() failed");
 	*r = (struct perf_result) {
 		.ns = p, .lost = p + max, .longest = p + 2 * max, .gaps = p + 3 * max,
+		.late = p + 4 * max,
 	};
 }
 
