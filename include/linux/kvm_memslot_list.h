@@ -8,8 +8,9 @@ struct kvm;
 struct kvm_memory_slot;
 
 /*
- * What a call did, for the tracepoint.  Times are since its start; @zapped_late is
- * the part of @zapped_pages that the section that publishes had to zap.
+ * What a call did, for the tracepoint.  Times are since its start, but @locked_ns: for
+ * how long mmu_lock was held to publish.  @zapped_late is the part of @zapped_pages that
+ * was zapped there.
  */
 struct kvm_memslot_list_stats {
 	u32 as_id;
@@ -23,6 +24,7 @@ struct kvm_memslot_list_stats {
 	u64 dirty_kept;
 	u64 dirty_returned;
 	u64 publish_ns;
+	u64 locked_ns;
 	u64 grace_ns;
 	u64 total_ns;
 };

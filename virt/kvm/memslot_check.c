@@ -306,7 +306,6 @@ static int kvm_check_runs(struct kvm_memslot_list *list)
 
 		if (kvm_run_leaves_log(&run)) {
 			change = &list->changes[run.old->index];
-			change->leaves_log = true;
 			list->leaves_log = true;
 			if (!discard && !change->result_bytes) {
 				list->error_index = run.old->index;
@@ -366,7 +365,6 @@ int kvm_check_memslot_list(struct kvm_memslot_list *list)
 
 	lockdep_assert_held(&list->kvm->slots_lock);
 
-	/* Not under slots_lock, can change at any time, but must not during the call. */
 	list->init_set = kvm_use_dirty_bitmap(list->kvm) &&
 			 kvm_dirty_log_manual_protect_and_init_set(list->kvm);
 

@@ -28,8 +28,6 @@ struct kvm_memslot_change {
 	bool old_bitmap_is_shared;
 	bool new_bitmap_is_shared;
 
-	/* Pages leave the log of @old. */
-	bool leaves_log;
 	/* Pages that are mapped enter a log with @new, or leave one. */
 	bool starts_log;
 	bool stops_log;

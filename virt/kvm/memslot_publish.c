@@ -192,6 +192,7 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 	int as_id = list->head.as_id;
 	struct kvm_memslots *old = __kvm_memslots(kvm, as_id);
 	struct kvm_memslots *new = kvm_get_inactive_memslots(kvm, as_id);
+	u64 locked_ns;
 	u32 i;
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
@@ -213,6 +214,7 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 	}
 	kvm_wait_for_notifiers(list);
 	KVM_MMU_LOCK(kvm);
+	locked_ns = ktime_get_ns();
 
 	kvm_zap_final(list);
 	kvm_move_memslot_boundaries(list);
@@ -232,6 +234,7 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 
 	list->published = true;
 	list->stats.publish_ns = ktime_get_ns() - list->start_ns;
+	list->stats.locked_ns = ktime_get_ns() - locked_ns;
 }
 
 /* Wait until nobody uses the old set, and make the sets equal again. */

@@ -121,7 +121,7 @@ static void test_grace_periods(struct kvm_vm *vm, uint32_t nr)
 struct event {
 	uint32_t as_id, nent, created, deleted, replaced;
 	uint64_t kept_pages, zapped_pages, zapped_late, dirty_kept, dirty_returned;
-	uint64_t publish_ns, grace_ns, total_ns;
+	uint64_t publish_ns, locked_ns, grace_ns, total_ns;
 	int ret;
 };
 
@@ -143,6 +143,7 @@ static struct event read_event(const char *what)
 		.dirty_kept = mrl_trace_field(line, "dirty_kept"),
 		.dirty_returned = mrl_trace_field(line, "dirty_returned"),
 		.publish_ns = mrl_trace_field(line, "publish_ns"),
+		.locked_ns = mrl_trace_field(line, "locked_ns"),
 		.grace_ns = mrl_trace_field(line, "grace_ns"),
 		.total_ns = mrl_trace_field(line, "total_ns"),
 		.ret = mrl_trace_field(line, "ret"),
@@ -189,9 +190,9 @@ static struct event check_event(struct kvm_vm *vm, struct mrl *l, struct event w
 /* Nothing was published, hence there is no time of it. */
 static void expect_idle(struct event e, const char *what)
 {
-	TEST_ASSERT(!e.zapped_pages && !e.publish_ns && !e.grace_ns && e.total_ns,
-		    "%s: zapped_pages, publish_ns, grace_ns, total_ns: wanted 0 0 0 and a time, got %lu %lu %lu %lu",
-		    what, e.zapped_pages, e.publish_ns, e.grace_ns, e.total_ns);
+	TEST_ASSERT(!e.zapped_pages && !e.publish_ns && !e.locked_ns && !e.grace_ns && e.total_ns,
+		    "%s: zapped_pages, publish_ns, locked_ns, grace_ns, total_ns: wanted 0 0 0 0 and a time, got %lu %lu %lu %lu %lu",
+		    what, e.zapped_pages, e.publish_ns, e.locked_ns, e.grace_ns, e.total_ns);
 }
 
 /* Slots 1 and 2 log, 3 does not.  Pages 3, 10, 17, 18 and 20 are dirty. */
@@ -247,10 +248,10 @@ static void test_event(void)
 		    "zapped_pages: wanted %s16, got %lu", mrl_zaps_are_exact() ? "" : "at least ",
 		    got.zapped_pages);
 	TEST_ASSERT(!got.zapped_late, "zapped_late: wanted 0, got %lu", got.zapped_late);
-	TEST_ASSERT(got.publish_ns && got.publish_ns <= got.grace_ns &&
-		    got.grace_ns <= got.total_ns,
-		    "publish_ns, grace_ns, total_ns: wanted them to ascend, got %lu %lu %lu",
-		    got.publish_ns, got.grace_ns, got.total_ns);
+	TEST_ASSERT(got.publish_ns && got.locked_ns <= got.publish_ns &&
+		    got.publish_ns <= got.grace_ns && got.grace_ns <= got.total_ns,
+		    "locked_ns, publish_ns, grace_ns, total_ns: wanted them to ascend, got %lu %lu %lu %lu",
+		    got.locked_ns, got.publish_ns, got.grace_ns, got.total_ns);
 
 	l.list->reserved[0] = 1;
 	got = check_event(g.vm, &l, (struct event) { .nent = 5, .ret = -EINVAL }, "reserved");
