@@ -30,6 +30,8 @@
 
 #define MANY		600
 #define MANY_GPA	MRL_GPA(1024)
+/* 3 GiB, i.e. what is known of its 2 MiB pages does not fit in a page. */
+#define LARGE_PAGES	(3u << 18)
 
 /* A VM, its slots, and entries that are equal to slots and come with each list. */
 struct fault_world {
@@ -316,6 +318,28 @@ static void test_many(void)
 	world_end(&f);
 }
 
+/* Arrays for many pages, which do not come from kmalloc() at all. */
+static void test_large(void)
+{
+	struct kind kind = {
+		"create and delete, large",
+		{ 0, { MRL_E(6, 0, 1u << 20, LARGE_PAGES, 0) } },
+		{ 0, { DEL(6) } },
+	};
+	struct fault_world f = { .w = mrl_world_create() };
+	void *mem;
+
+	/* Nobody touches it. */
+	mem = mmap(NULL, MRL_SIZE(LARGE_PAGES), PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	TEST_ASSERT(mem != MAP_FAILED, "mmap() of a large slot: got errno %d", errno);
+	kind.go.e[0].userspace_addr = (uintptr_t)mem;
+	world_begin(&f);
+	sweep_kinds(&f, &kind, 1, "A large slot");
+	world_end(&f);
+	munmap(mem, MRL_SIZE(LARGE_PAGES));
+}
+
 /* Large enough for the tree of bindings to need nodes. */
 static void test_guest_memfd(void)
 {
@@ -428,6 +452,7 @@ static void test_all(void)
 	if (!only) {
 		test_address_space_1();
 		test_many();
+		test_large();
 	}
 	if (have_gmem())
 		test_guest_memfd();

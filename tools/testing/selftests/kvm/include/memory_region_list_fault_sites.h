@@ -45,8 +45,8 @@ static const struct site {
 	{ "kvm_fault_in_dirty_results", 1, 0, ALWAYS, EFAULT, WITH_RESULT },
 	{ "kvm_alloc_new_memslots", 1, 0, ALWAYS, ENOMEM, NEW, NONE, "kvm_prepare_memslots" },
 	{ "memslot_rmap_alloc", 1, 0, RMAPS, ENOMEM, NEW, VMALLOC },
-	/* Together with kvm_alloc_memslot_arrays(). */
-	{ "kvm_alloc_memslot_metadata", 2, 0, ALWAYS, ENOMEM, NEW, VMALLOC },
+	/* Together with kvm_alloc_memslot_arrays().  Of a large slot, not from kmalloc(). */
+	{ "kvm_alloc_memslot_metadata", 3, 0, ALWAYS, ENOMEM, NEW, VMALLOC },
 	{ "kvm_page_track_write_tracking_alloc", 1, 0, WRITE_TRACK, ENOMEM, NEW, VMALLOC,
 	  "kvm_page_track_create_memslot" },
 	{ "kvm_alloc_dirty_bitmap", 1, 0, ALWAYS, ENOMEM, NEW, VMALLOC },
