@@ -59,6 +59,26 @@ def beds(rows):
     return list(dict.fromkeys(row['on'] for row in rows))
 
 
+LOCKED = ('split', 'merge', 'bar')
+
+
+def locked(rows):
+    """{(workload, entries): {bed: instructions}}, the most of any list that was measured."""
+    found = {}
+    for row in rows:
+        if row.get('parked_locked_ns') and row['workload'] in LOCKED and row['entries'] >= 1024:
+            of = found.setdefault((row['workload'], row['entries']), {})
+            of[row['on']] = max(of.get(row['on'], 0), row['parked_locked_ns'])
+    return found
+
+
+def locked_table(rows):
+    text = f'| change | entries | {" | ".join(beds(rows))} |\n|---|---|{"---|" * len(beds(rows))}\n'
+    for (workload, entries), of in sorted(locked(rows).items()):
+        text += f'| {workload} | {entries:,} | ' + ' | '.join(f'{of[b]:,}' if b in of else '' for b in beds(rows)) + ' |\n'
+    return text
+
+
 def page(rows, version, old_paths):
     text = HEAD.format(version=version) + '''
 ## Bars
@@ -70,6 +90,12 @@ def page(rows, version, old_paths):
 What one page fault, exit or ioctl takes, on the base / with the series; one CPU, nothing else runs.  At most 0.5 % more.
 
 ''' + old_paths + '''
+## How long mmu_lock is held to publish
+
+Instructions, by locked_ns of the tracepoint, nothing has to be zapped any more.  A split or a merge keeps all pages, of
+which the ends of memslots are visited; "bar" moves all slots, each of which is looked up.
+
+''' + locked_table(rows) + '''
 ## All changes
 
 Times as much as the list; and counts of one change, by the contender / by the list.

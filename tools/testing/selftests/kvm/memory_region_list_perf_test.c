@@ -115,6 +115,8 @@ static void count_parked(const struct perf_contender *who, struct perf_calls *c,
 	}
 	for (i = 0; i < PERF_NR_PROBES && perf_has_probes; i++)
 		r->probes[i] += perf_probe_hits(i) - hits[i];
+	if (perf_has_probes)
+		r->locked = max(r->locked, perf_locked_ns());
 	perf_count_since(&r->parked, &before);
 	r->zapped += mapped - min(mapped, perf_mapped());
 	r->faults += touch_all();
@@ -156,6 +158,8 @@ static void print_result(const struct perf_result *r)
 	       r->zapped, r->faults);
 	for (i = 0; i < PERF_NR_PROBES && perf_has_probes; i++)
 		printf(", \"parked_%s\": %lu", perf_probe_names[i][0], r->probes[i]);
+	if (r->locked)
+		printf(", \"parked_locked_ns\": %lu", r->locked);
 	if (perf_has_memory)
 		printf(", \"parked_peak_bytes\": %ld, \"parked_grown_bytes\": %ld", r->peak,
 		       r->grown);

@@ -136,6 +136,7 @@ static inline void perf_probes_start(void)
 	int i;
 
 	mrl_trace_start();
+	mrl_trace_enable("kvm/kvm_memory_region_list", NULL);
 	for (i = 0; i < PERF_NR_PROBES; i++) {
 		snprintf(text, sizeof(text), "p:mrlperf/%s %s\n", perf_probe_names[i][0],
 			 perf_probe_names[i][1]);
@@ -172,6 +173,22 @@ static inline uint64_t perf_probe_hits(int probe)
 	}
 	fclose(f);
 	return hits;
+}
+
+/* For how long the last list held mmu_lock to publish; 0 if there was none since. */
+static inline uint64_t perf_locked_ns(void)
+{
+	FILE *f = mrl_trace_open();
+	char line[1024];
+	uint64_t ns = 0;
+
+	while (fgets(line, sizeof(line), f)) {
+		if (strstr(line, " kvm_memory_region_list: "))
+			ns = mrl_trace_field(line, "locked_ns");
+	}
+	fclose(f);
+	mrl_trace_clear();
+	return ns;
 }
 
 /*

@@ -12,7 +12,7 @@ struct perf_result {
 	struct perf_counts counts;
 	/* With all vCPUs parked. */
 	struct perf_counts parked;
-	uint64_t parked_n, zapped, faults, probes[PERF_NR_PROBES];
+	uint64_t parked_n, zapped, faults, locked, probes[PERF_NR_PROBES];
 	int64_t peak, grown;
 };
 
