@@ -5,7 +5,7 @@
  * kvmclock, steal time, asynchronous page faults, PV EOI, and of Xen shared info,
  * vcpu_info, its time, and a runstate area across two pages, are in slots that are
  * split, merged, renamed and given other host addresses or other memory, while vCPUs
- * use them and another thread sends Xen events.  Proves
+ * use them and another thread sends Xen events, by ioctl and by irqfd in turn.  Proves
  *
  * *no-hole*: no exit, and each structure goes on being updated.  Clocks have an even
  * version and don't go back, steal time and runstates grow, tokens and events are where
@@ -24,6 +24,7 @@
 #include <getopt.h>
 #include <linux/memfd.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 
 #include "memory_region_list.h"
@@ -33,6 +34,7 @@
 #define NR_IDS		8u
 #define FIRST_ID	10
 #define XEN_MSR		0x40000200
+#define FIRST_GSI	32
 #define PATIENCE	60	/* seconds */
 
 static const char *const structures[NR_SEEN] = {
@@ -61,12 +63,16 @@ static unsigned long reported;
 /* The control: the same without any change of slots. */
 static bool no_change;
 
-/* The sender of events does not touch memory while this is held. */
+/*
+ * While this is held no event is under way.  The sender has it until the guest has seen
+ * one, i.e. vCPUs have to run, and the main thread has it whenever they don't.
+ */
 static pthread_mutex_t sender_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool sender_stops;
+static bool sender_waits, sender_stops;
+static int irqfds[NR_MAX];
 
 static struct {
-	uint64_t calls, logged, changed, seen[NR_SEEN], back, repeated;
+	uint64_t calls, logged, changed, seen[NR_SEEN], irqfd, back, repeated;
 } counted;
 
 static uint32_t below(uint32_t n)
@@ -220,22 +226,22 @@ static void wait_for_updates(void)
 	}
 }
 
-/* Calls while the vCPUs run.  They are parked before and after. */
+/* Calls while the vCPUs run.  They are parked before and after, and sender_lock is held. */
 static void run_window(bool logged)
 {
 	struct shape next = now;
 	uint32_t i;
 
-	pthread_mutex_lock(&sender_lock);
 	next.flags = logged ? KVM_MEM_LOG_DIRTY_PAGES : 0;
 	next.cuts = below(6);
 	next.memory = !now.memory;
 	memcpy(mem[next.memory][0], mem[now.memory][0], NPAGES * PAGE_SIZE);
 	transaction(&next);
 	forget();
-	pthread_mutex_unlock(&sender_lock);
 
 	mrl_vcpus_go();
+	WRITE_ONCE(sender_waits, false);
+	pthread_mutex_unlock(&sender_lock);
 	/* Before another call could reuse what a stale cache refers to. */
 	wait_for_updates();
 	for (i = 0; i < WINDOW_CALLS; i++) {
@@ -249,34 +255,77 @@ static void run_window(bool logged)
 			wait_for_updates();
 	}
 	counted.calls += WINDOW_CALLS + 1;
-	mrl_vcpus_park();
+	WRITE_ONCE(sender_waits, true);
 	pthread_mutex_lock(&sender_lock);
+	mrl_vcpus_park();
 	check_memory(logged);
-	pthread_mutex_unlock(&sender_lock);
 }
 
-/* One event per vCPU at a time, the next one when that was seen. */
+static struct kvm_irq_routing_xen_evtchn event_of(int vcpu)
+{
+	return (struct kvm_irq_routing_xen_evtchn) {
+		.port = 1 + vcpu,
+		.vcpu = mrl_vcpus.vcpu[vcpu]->id,
+		.priority = KVM_IRQ_ROUTING_XEN_EVTCHN_PRIO_2LEVEL,
+	};
+}
+
+/* KVM delivers it right away, from atomic context, or if it can't, from a worker. */
+static void create_irqfds(void)
+{
+	struct kvm_irq_routing *routing = kvm_gsi_routing_create();
+	int i;
+
+	for (i = 0; i < mrl_vcpus.nr; i++) {
+		routing->entries[routing->nr++] = (struct kvm_irq_routing_entry) {
+			.gsi = FIRST_GSI + i,
+			.type = KVM_IRQ_ROUTING_XEN_EVTCHN,
+			.u.xen_evtchn = event_of(i),
+		};
+	}
+	kvm_gsi_routing_write(vm, routing);
+	for (i = 0; i < mrl_vcpus.nr; i++) {
+		irqfds[i] = eventfd(0, EFD_CLOEXEC);
+		TEST_ASSERT(irqfds[i] >= 0, "eventfd(): got errno %d", errno);
+		vm_ioctl(vm, KVM_IRQFD, &((struct kvm_irqfd) {
+			.fd = irqfds[i],
+			.gsi = FIRST_GSI + i,
+		}));
+	}
+}
+
+static void send_event(int vcpu, bool irqfd)
+{
+	struct kvm_irq_routing_xen_evtchn event = event_of(vcpu);
+	uint64_t one = 1;
+
+	if (!irqfd)
+		vm_ioctl(vm, KVM_XEN_HVM_EVTCHN_SEND, &event);
+	else
+		TEST_ASSERT(write(irqfds[vcpu], &one, sizeof(one)) == sizeof(one),
+			    "write() to an irqfd: got errno %d", errno);
+	counted.irqfd += irqfd;
+}
+
+/* One event at a time, the next one when that was seen. */
 static void *send_events(void *arg)
 {
 	uint64_t sent[NR_MAX] = {};
-	int i;
+	int i = 0;
 
 	while (!READ_ONCE(sender_stops)) {
-		for (i = 0; i < mrl_vcpus.nr; i++) {
-			struct kvm_irq_routing_xen_evtchn event = {
-				.port = 1 + i,
-				.vcpu = mrl_vcpus.vcpu[i]->id,
-				.priority = KVM_IRQ_ROUTING_XEN_EVTCHN_PRIO_2LEVEL,
-			};
-
-			if (READ_ONCE(sh->seen[i][SEEN_EVENT]) != sent[i])
-				continue;
-			pthread_mutex_lock(&sender_lock);
-			vm_ioctl(vm, KVM_XEN_HVM_EVTCHN_SEND, &event);
-			pthread_mutex_unlock(&sender_lock);
-			sent[i]++;
+		if (READ_ONCE(sender_waits)) {
+			sched_yield();
+			continue;
 		}
-		sched_yield();
+		pthread_mutex_lock(&sender_lock);
+		if (!READ_ONCE(sender_stops)) {
+			send_event(i, sent[i]++ % 2);
+			while (READ_ONCE(sh->seen[i][SEEN_EVENT]) != sent[i])
+				sched_yield();
+		}
+		pthread_mutex_unlock(&sender_lock);
+		i = (i + 1) % mrl_vcpus.nr;
 	}
 	return NULL;
 }
@@ -349,7 +398,11 @@ static void run(bool xen, int nr, uint64_t seconds)
 	if (xen)
 		setup_xen();
 	sender_stops = false;
+	sender_waits = true;
+	pthread_mutex_lock(&sender_lock);
 	mrl_vcpus_start(&sh->park, handle_exit);
+	if (xen)
+		create_irqfds();
 	TEST_ASSERT(!xen || !pthread_create(&sender, NULL, send_events, NULL),
 		    "pthread_create() failed");
 
@@ -359,6 +412,7 @@ static void run(bool xen, int nr, uint64_t seconds)
 	} while (n < 4 || timespec_to_ns(timespec_elapsed(begin)) < seconds * NSEC_PER_SEC);
 
 	WRITE_ONCE(sender_stops, true);
+	pthread_mutex_unlock(&sender_lock);
 	if (xen)
 		pthread_join(sender, NULL);
 	for (i = 0; i < nr * NR_SEEN; i++)
@@ -378,6 +432,7 @@ static void print_result(uint32_t seed)
 	printf("%lu calls, seed %u\n", counted.calls, seed);
 	for (what = 0; what < NR_SEEN; what++)
 		printf("%s: %lu updates seen\n", structures[what], counted.seen[what]);
+	printf("%lu of the Xen events by irqfd\n", counted.irqfd);
 	printf("logs: %lu pages reported, %lu had changed; time went back by %lu ns at most; ",
 	       counted.logged, counted.changed, counted.back);
 	printf("%lu interrupts came twice\n", counted.repeated);
