@@ -192,7 +192,7 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 	int as_id = list->head.as_id;
 	struct kvm_memslots *old = __kvm_memslots(kvm, as_id);
 	struct kvm_memslots *new = kvm_get_inactive_memslots(kvm, as_id);
-	u64 locked_ns;
+	u64 locked_ns, now_ns;
 	u32 i;
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
@@ -229,12 +229,13 @@ static void kvm_publish_memslots(struct kvm_memslot_list *list)
 	kvm_prove_publication(list);
 
 	kvm_ungate_runs(list);
+	now_ns = ktime_get_ns();
 	KVM_MMU_UNLOCK(kvm);
 	spin_unlock(&kvm->mn_invalidate_lock);
 
 	list->published = true;
-	list->stats.publish_ns = ktime_get_ns() - list->start_ns;
-	list->stats.locked_ns = ktime_get_ns() - locked_ns;
+	list->stats.publish_ns = now_ns - list->start_ns;
+	list->stats.locked_ns = now_ns - locked_ns;
 }
 
 /* Wait until nobody uses the old set, and make the sets equal again. */

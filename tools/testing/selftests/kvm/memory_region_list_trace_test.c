@@ -248,7 +248,7 @@ static void test_event(void)
 		    "zapped_pages: wanted %s16, got %lu", mrl_zaps_are_exact() ? "" : "at least ",
 		    got.zapped_pages);
 	TEST_ASSERT(!got.zapped_late, "zapped_late: wanted 0, got %lu", got.zapped_late);
-	TEST_ASSERT(got.publish_ns && got.locked_ns <= got.publish_ns &&
+	TEST_ASSERT(got.locked_ns && got.locked_ns <= got.publish_ns &&
 		    got.publish_ns <= got.grace_ns && got.grace_ns <= got.total_ns,
 		    "locked_ns, publish_ns, grace_ns, total_ns: wanted them to ascend, got %lu %lu %lu %lu",
 		    got.locked_ns, got.publish_ns, got.grace_ns, got.total_ns);

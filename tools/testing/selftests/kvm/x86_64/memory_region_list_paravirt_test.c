@@ -307,7 +307,18 @@ static void send_event(int vcpu, bool irqfd)
 	counted.irqfd += irqfd;
 }
 
-/* One event at a time, the next one when that was seen. */
+static void wait_for_event(int vcpu, uint64_t nr)
+{
+	time_t end = time(NULL) + 2 * PATIENCE;
+
+	while (READ_ONCE(sh->seen[vcpu][SEEN_EVENT]) != nr) {
+		TEST_ASSERT(time(NULL) < end, "event %lu of vCPU %d: wanted it within %u s, got none",
+			    nr, vcpu, 2 * PATIENCE);
+		sched_yield();
+	}
+}
+
+/* One event of the VM at a time, the next one when that was seen. */
 static void *send_events(void *arg)
 {
 	uint64_t sent[NR_MAX] = {};
@@ -321,8 +332,7 @@ static void *send_events(void *arg)
 		pthread_mutex_lock(&sender_lock);
 		if (!READ_ONCE(sender_stops)) {
 			send_event(i, sent[i]++ % 2);
-			while (READ_ONCE(sh->seen[i][SEEN_EVENT]) != sent[i])
-				sched_yield();
+			wait_for_event(i, sent[i]);
 		}
 		pthread_mutex_unlock(&sender_lock);
 		i = (i + 1) % mrl_vcpus.nr;
@@ -421,6 +431,8 @@ static void run(bool xen, int nr, uint64_t seconds)
 		counted.back = max(counted.back, sh->back[i]);
 		counted.repeated += sh->repeated[i];
 	}
+	for (i = 0; xen && i < nr; i++)
+		close(irqfds[i]);
 	mrl_vcpus_stop();
 	kvm_vm_free(vm);
 }
