@@ -24,7 +24,7 @@ WORKLOAD = 'split'
 def points(rows, bed, contender, along, what):
     """[(x, (first quartile, median, third quartile))] of a contender; the list is measured in turn with each other."""
     fixed = ALONG[along][1] | {'on': bed, 'contender': contender, 'workload': WORKLOAD, 'kind': 'change', 'quirk': 1,
-                              'touch': 'kept', 'pages': '4k'}
+                              'touch': 'kept', 'pages': '4k', 'other': 0}
     found = {}
     for row in rows:
         if all(row.get(name) == value for name, value in fixed.items()) and what + '_med' in row:

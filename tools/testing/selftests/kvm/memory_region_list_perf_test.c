@@ -19,8 +19,7 @@
  * Lost time is the sum, over the vCPUs, of the gaps between two iterations of the guest that
  * are longer than a threshold, from the change to the end of one pass over all pages; the
  * longest gap is that of any vCPU.  The control "none" changes nothing, and computes for
- * as long as the list call before it took; "kick" makes all vCPUs leave the guest once,
- * first.  A hole is an exit at a page that both layouts cover.  Today's ioctls have some;
+ * as long as the list call before it took.  A hole is an exit at a page that both layouts cover.  Today's ioctls have some;
  * the VMM here completes such accesses.  With -o, how late another thread on the CPU of the
  * one that makes the change woke up.  Memory is that of the memory cgroup: the peak during
  * a change, and by how much there is more of it behind the change.
@@ -127,8 +126,8 @@ static void print_setting(const char *kind)
 {
 	printf("{\"kind\": \"%s\", \"vcpus\": %d, \"touch\": \"%s\", \"pages\": \"%s\"", kind,
 	       perf.nr, opt.touch, opt.pages);
-	printf(", \"quirk\": %d, \"log\": %d, \"entries\": %u", !opt.no_quirk, opt.log,
-	       perf_world.nr_entries);
+	printf(", \"quirk\": %d, \"log\": %d, \"other\": %d, \"entries\": %u", !opt.no_quirk,
+	       opt.log, opt.other, perf_world.nr_entries);
 }
 
 static void print_change(const char *kind, const struct perf_contender *who,

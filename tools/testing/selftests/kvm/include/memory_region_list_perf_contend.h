@@ -132,29 +132,24 @@ static inline void perf_prepare_none(struct perf_calls *c)
 }
 
 /* What the bed itself does to the guest while a thread computes. */
+static inline void perf_compute(const struct perf_calls *c, struct timespec start)
+{
+	while (timespec_to_ns(timespec_elapsed(start)) < perf_list_ns[c->from])
+		;
+}
+
 static inline void perf_run_none(struct perf_calls *c)
 {
 	struct timespec start;
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while (timespec_to_ns(timespec_elapsed(start)) < perf_list_ns[c->from])
-		;
-}
-
-/* What one kick of all vCPUs costs them: a filter of MSRs that changes nothing, then as above. */
-static inline void perf_run_kick(struct perf_calls *c)
-{
-	struct kvm_msr_filter filter = { .flags = KVM_MSR_FILTER_DEFAULT_ALLOW };
-
-	vm_ioctl(perf.vm, KVM_X86_SET_MSR_FILTER, &filter);
-	perf_run_none(c);
+	perf_compute(c, start);
 }
 
 static const struct perf_contender perf_contenders[] = {
 	{ "ioctls", NULL, perf_prepare_ioctls, perf_run_ioctls },
 	{ "stopped", NULL, perf_prepare_ioctls, perf_run_stopped },
 	{ "none", NULL, perf_prepare_none, perf_run_none },
-	{ "kick", NULL, perf_prepare_none, perf_run_kick },
 	{ "list", NULL, perf_prepare_list, perf_run_list },
 };
 
