@@ -11,6 +11,7 @@
  */
 #include <linux/sizes.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include "kvm_util.h"
 #include "processor.h"
@@ -19,10 +20,11 @@
 #define TEST_GPA	((uint64_t)SZ_1G)
 #define TEST_SLOT	10
 #define NR_PAGES	64
-#define NR_LOOPS	300
+#define NR_LOOPS	3000
 
 static struct kvm_vm *vm;
 static bool stop;
+static uint64_t toggles;
 
 static void guest_main(void)
 {
@@ -43,6 +45,7 @@ static void *toggle_main(void *unused)
 		vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, on);
 		vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 			      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+		WRITE_ONCE(toggles, toggles + 1);
 	}
 	return NULL;
 }
@@ -53,10 +56,21 @@ static void write_pages(struct kvm_vcpu *vcpu)
 	TEST_ASSERT_EQ(get_ucall(vcpu, NULL), UCALL_SYNC);
 }
 
+/* The other thread may not run by itself for all of the loops. */
+static void wait_for_toggles(uint32_t nr)
+{
+	uint64_t end = READ_ONCE(toggles) + nr;
+
+	while (READ_ONCE(toggles) < end)
+		sched_yield();
+}
+
 static void test_loop(struct kvm_vcpu *vcpu, int loop)
 {
 	uint64_t log = 0;
 
+	/* Not always at the same point of its loop. */
+	wait_for_toggles(1 + loop % 7);
 	vm_mem_region_set_flags(vm, TEST_SLOT, 0);
 	write_pages(vcpu);
 	vm_mem_region_set_flags(vm, TEST_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
@@ -73,6 +87,9 @@ int main(int argc, char *argv[])
 	int i, r;
 
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) & KVM_DIRTY_LOG_INITIALLY_SET);
+
+	/* On one CPU the other thread runs while this one waits for a grace period. */
+	kvm_pin_this_task_to_pcpu(0);
 
 	vm = vm_create_with_one_vcpu(&vcpu, guest_main);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT, NR_PAGES, 0);
