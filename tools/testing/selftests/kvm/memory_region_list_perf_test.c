@@ -19,8 +19,8 @@
  * Lost time is the sum, over the vCPUs, of the gaps between two iterations of the guest that
  * are longer than a threshold, from the change to the end of one pass over all pages; the
  * longest gap is that of any vCPU.  The control "none" changes nothing, and computes for
- * as long as the list call before it took.  A hole is an exit at a page that both layouts cover.  Today's ioctls have some;
- * the VMM here completes such accesses.  With -o, how late another thread on the CPU of the
+ * as long as the list call before it took.  A hole is an exit at a page that both layouts
+ * cover.  Today's ioctls have some; the VMM here completes such accesses.  With -o, how late another thread on the CPU of the
  * one that makes the change woke up.  Memory is that of the memory cgroup: the peak during
  * a change, and by how much there is more of it behind the change.
  *

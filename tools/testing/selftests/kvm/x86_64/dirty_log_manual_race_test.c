@@ -86,7 +86,8 @@ int main(int argc, char *argv[])
 	pthread_t toggle;
 	int i, r;
 
-	TEST_REQUIRE(kvm_check_cap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) & KVM_DIRTY_LOG_INITIALLY_SET);
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) &
+		     KVM_DIRTY_LOG_INITIALLY_SET);
 
 	/* On one CPU the other thread runs while this one waits for a grace period. */
 	kvm_pin_this_task_to_pcpu(0);

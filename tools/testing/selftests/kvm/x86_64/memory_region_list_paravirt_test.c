@@ -312,8 +312,9 @@ static void wait_for_event(int vcpu, uint64_t nr)
 	time_t end = time(NULL) + 2 * PATIENCE;
 
 	while (READ_ONCE(sh->seen[vcpu][SEEN_EVENT]) != nr) {
-		TEST_ASSERT(time(NULL) < end, "event %lu of vCPU %d: wanted it within %u s, got none",
-			    nr, vcpu, 2 * PATIENCE);
+		TEST_ASSERT(time(NULL) < end,
+			    "event %lu of vCPU %d: wanted it within %u s, got none", nr, vcpu,
+			    2 * PATIENCE);
 		sched_yield();
 	}
 }
