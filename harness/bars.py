@@ -29,18 +29,16 @@ class Rows:
                 yield other[field] / mine[field]
 
 
-def both(of):
-    """The worse of what was found for each of PAIR, by max or min; None if one was not measured."""
-    def decorated(choose):
-        def got(rows):
-            found = [list(of(rows, workload)) for workload in PAIR]
-            return choose(sum(found, [])) if all(found) else None
-        return got
-    return decorated
+def both(choose, of):
+    """The least or the most of what was found for each of PAIR; None if one was not measured."""
+    def got(rows):
+        found = [list(of(rows, workload)) for workload in PAIR]
+        return choose(sum(found, [])) if all(found) else None
+    return got
 
 
 def least(contender, field, **fixed):
-    return both(lambda rows, workload: rows.ratios(contender, field, workload=workload, **fixed))(min)
+    return both(min, lambda rows, workload: rows.ratios(contender, field, workload=workload, **fixed))
 
 
 def lost(contender, vcpus):
@@ -53,8 +51,8 @@ def time(entries):
 
 def gap(vcpus):
     """The longest gap that a list makes, as a multiple of that which one kick makes."""
-    return both(lambda rows, workload: [1 / ratio for ratio in rows.ratios('kick', 'longest_ns_med', workload=workload,
-                                                                          vcpus=vcpus, entries=2)])(max)
+    return both(max, lambda rows, workload: [1 / ratio for ratio in rows.ratios('kick', 'longest_ns_med', workload=workload,
+                                                                               vcpus=vcpus, entries=2)])
 
 
 def grace_periods(rows):
@@ -62,9 +60,8 @@ def grace_periods(rows):
     return max(found, key=lambda n: abs(n - 1), default=None)
 
 
-def faults(rows):
-    return both(lambda rows, workload: [r['parked_faults'] / r['parked_n'] for r in rows.of('list', workload=workload)
-                                        if r['parked_n']])(max)(rows)
+def faults(rows, workload):
+    return [r['parked_faults'] / r['parked_n'] for r in rows.of('list', workload=workload) if r['parked_n']]
 
 
 def memory(with_new):
@@ -76,7 +73,7 @@ def memory(with_new):
             # The bed began with what a split starts from.
             old = slots[0] if workload == 'split' else slots[0] - peak['parked_grown_bytes']
             yield peak['parked_peak_bytes'] / (old + (old + peak['parked_grown_bytes'] if with_new else 0))
-    return both(of)(max)
+    return both(max, of)
 
 
 def late(rows):
@@ -106,7 +103,7 @@ def at_most(n):
 
 BARS = [
     ('grace periods of a list, any size', ALL, exactly(1), grace_periods),
-    ('page faults on kept memory behind a split or a merge', ALL, exactly(0), faults),
+    ('page faults on kept memory behind a split or a merge', ALL, exactly(0), both(max, faults)),
     ('split, merge: time of ioctls, as a multiple, 2 entries', ALL, at_least(4), time(2)),
     ('the same, 64 entries', ALL, at_least(30), time(64)),
     ('the same, 1,024 entries', ALL, at_least(300), time(1024)),

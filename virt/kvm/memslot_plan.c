@@ -36,7 +36,7 @@ static int kvm_plan_cmp(const void *a, const void *b)
 	return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* Most lists are in order, for which sort() takes as long as for any other. */
+/* A list that is in order costs sort() as much as any other. */
 void kvm_plan_sort(struct kvm_plan_slot *slots, u32 nr)
 {
 	u32 i;

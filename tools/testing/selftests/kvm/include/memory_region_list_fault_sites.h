@@ -9,9 +9,6 @@
  */
 #include "memory_region_list_fault.h"
 
-/* A large slot, which is not tried with rmaps, has arrays that are not from kmalloc(). */
-#define LARGE_SITE	"kvm_alloc_memslot_metadata"
-
 /* Where there is such a place. */
 enum { ALWAYS, RMAPS, WRITE_TRACK, GMEM, SPLITS };
 /* The entry that it is the fault of: none, with error_index as it was or nent, or one. */
@@ -36,6 +33,8 @@ static const struct site {
 	int fallback;
 	/* The function into which it is inlined all the same. */
 	const char *traced;
+	/* More places, that only a large slot gets to.  It is not tried with rmaps. */
+	uint32_t large;
 } sites[] = {
 	/*
 	 * The header, read.  Of both put_user(), which have no frame, the first one is the
@@ -48,8 +47,8 @@ static const struct site {
 	{ "kvm_fault_in_dirty_results", 1, 0, ALWAYS, EFAULT, WITH_RESULT },
 	{ "kvm_alloc_new_memslots", 1, 0, ALWAYS, ENOMEM, NEW, NONE, "kvm_prepare_memslots" },
 	{ "memslot_rmap_alloc", 1, 0, RMAPS, ENOMEM, NEW, VMALLOC },
-	/* Together with kvm_alloc_memslot_arrays().  Of a large slot, one more. */
-	{ "kvm_alloc_memslot_metadata", 2, 0, ALWAYS, ENOMEM, NEW, VMALLOC },
+	/* Together with kvm_alloc_memslot_arrays(). */
+	{ "kvm_alloc_memslot_metadata", 2, 0, ALWAYS, ENOMEM, NEW, VMALLOC, .large = 1 },
 	{ "kvm_page_track_write_tracking_alloc", 1, 0, WRITE_TRACK, ENOMEM, NEW, VMALLOC,
 	  "kvm_page_track_create_memslot" },
 	{ "kvm_alloc_dirty_bitmap", 1, 0, ALWAYS, ENOMEM, NEW, VMALLOC },
@@ -177,8 +176,7 @@ static void check_sites(void)
 
 	for (i = 0; i < ARRAY_SIZE(sites); i++) {
 		want = site_is_here(&sites[i]) ? sites[i].places : 0;
-		if (mrl_zaps_are_exact() && !strcmp(sites[i].function, LARGE_SITE))
-			want++;
+		want += mrl_zaps_are_exact() ? sites[i].large : 0;
 		places += seen[i].nr;
 		for (j = 0; j < seen[i].nr; j++)
 			failed += seen[i].failed[j];

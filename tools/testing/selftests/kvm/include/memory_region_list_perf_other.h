@@ -20,25 +20,18 @@ static struct {
 	uint64_t wakeups;
 } perf_other;
 
-static inline uint64_t perf_other_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return timespec_to_ns(now);
-}
-
 static inline void *perf_other_thread(void *unused)
 {
 	const struct timespec sleep = { .tv_nsec = PERF_OTHER_SLEEP_NS };
-	uint64_t before, late;
+	struct timespec before;
+	uint64_t late;
 
 	perf_pin(-1);
 	prctl(PR_SET_TIMERSLACK, 1);
 	while (!READ_ONCE(perf_other.stop)) {
-		before = perf_other_now();
+		clock_gettime(CLOCK_MONOTONIC, &before);
 		nanosleep(&sleep, NULL);
-		late = perf_other_now() - before - PERF_OTHER_SLEEP_NS;
+		late = timespec_to_ns(timespec_elapsed(before)) - PERF_OTHER_SLEEP_NS;
 		if (late > READ_ONCE(perf_other.latest))
 			WRITE_ONCE(perf_other.latest, late);
 		WRITE_ONCE(perf_other.wakeups, perf_other.wakeups + 1);
