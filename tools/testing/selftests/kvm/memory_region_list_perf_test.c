@@ -16,13 +16,14 @@
  *   raw      with -r: each change of the line before
  *   left_out a contender for which this kernel lacks an ioctl
  *   end      the guest found all it wrote, and no hole in list calls; last
- * Lost time is the sum, over the vCPUs, of the gaps between two iterations of the guest that
- * are longer than a threshold, from the change to the end of one pass over all pages; the
- * longest gap is that of any vCPU.  The control "none" changes nothing, and computes for
- * as long as the list call before it took.  A hole is an exit at a page that both layouts
- * cover.  Today's ioctls have some; the VMM here completes such accesses.  With -o, how late another thread on the CPU of the
- * one that makes the change woke up.  Memory is that of the memory cgroup: the peak during
- * a change, and by how much there is more of it behind the change.
+ * Lost time is the sum, over the vCPUs, of the gaps between two iterations of the guest
+ * that are longer than a threshold, from the change to the end of one pass over all
+ * pages; the longest gap is that of any vCPU.  The control "none" changes nothing, and
+ * computes for as long as the list call before it took.  A hole is an exit at a page that
+ * both layouts cover.  Today's ioctls have some; the VMM here completes such accesses.
+ * With -o, how late another thread on the CPU of the one that makes the change woke up.
+ * Memory is that of the memory cgroup: the peak during a change, and by how much there is
+ * more of it behind the change.
  *
  * In an emulator the times of one run may be compared with each other, and with nothing else.
  */
