@@ -11,7 +11,8 @@
  * kvm_zap_replaced_memslots() makes it cheap.  It does the bulk of the work in
  * sections that yield, first without disturbing anybody, then once more with page
  * faults on the affected gfns held off by mmu_invalidate_in_progress, so that
- * little can have come back.  This gate is up until the publication, unless that has
+ * little can have come back; where all shadow pages go, they do the second time,
+ * with all page faults held off.  This gate is up until the publication, unless that has
  * to wait for MMU notifiers: they are those of the whole address space, and can go on
  * for long.  (Those of the VM's memory hold off page faults themselves, and as ranges
  * are added up until there are none, that of the gate remains with theirs.)  What has
