@@ -11,8 +11,7 @@
  * kvm_zap_replaced_memslots() makes it cheap.  It does the bulk of the work in
  * sections that yield, first without disturbing anybody, then once more with page
  * faults on the affected gfns held off by mmu_invalidate_in_progress, so that
- * little can have come back; where all shadow pages go, they do the second time,
- * with all page faults held off.  This gate is up until the publication, unless that has
+ * little can have come back.  This gate is up until the publication, unless that has
  * to wait for MMU notifiers: they are those of the whole address space, and can go on
  * for long.  (Those of the VM's memory hold off page faults themselves, and as ranges
  * are added up until there are none, that of the gate remains with theirs.)  What has
@@ -71,18 +70,26 @@ static bool kvm_zap_runs(struct kvm_memslot_list *list, bool may_yield)
 		return false;
 
 	kvm_for_each_plan_run(run, &list->plan) {
-		if (!kvm_run_zapped(&run))
-			continue;
-
-		flush = kvm_arch_zap_memslot_range(list->kvm,
-						   kvm_run_old_slot(list, &run),
-						   run.start, run.end,
-						   !list->zaps_shadow, may_yield,
-						   flush, &list->stats.zapped_pages);
 		if (may_yield)
 			flush = kvm_zap_yield(list->kvm, flush);
+		if (kvm_run_zapped(&run))
+			flush = kvm_arch_zap_memslot_range(list->kvm,
+							   kvm_run_old_slot(list, &run),
+							   run.start, run.end,
+							   !list->zaps_shadow, may_yield, flush,
+							   &list->stats.zapped_pages);
 	}
 	return flush;
+}
+
+static void kvm_zap_yielding(struct kvm_memslot_list *list)
+{
+	KVM_MMU_ASSERT_LOCKED(list->kvm);
+
+	if (list->zaps_shadow)
+		kvm_arch_zap_shadow_pages(list->kvm, true, &list->stats.zapped_pages);
+	if (kvm_zap_runs(list, true))
+		kvm_flush_remote_tlbs(list->kvm);
 }
 
 /*
@@ -136,16 +143,12 @@ static void kvm_zap_then_gate(struct kvm_memslot_list *list)
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
 	KVM_MMU_LOCK(kvm);
-	if (kvm_zap_runs(list, true))
-		kvm_flush_remote_tlbs(kvm);
+	kvm_zap_yielding(list);
 	KVM_MMU_UNLOCK(kvm);
 
 	KVM_MMU_LOCK(kvm);
 	kvm_gate_runs(list);
-	if (list->zaps_shadow)
-		kvm_arch_zap_shadow_pages(kvm, true, &list->stats.zapped_pages);
-	if (kvm_zap_runs(list, true))
-		kvm_flush_remote_tlbs(kvm);
+	kvm_zap_yielding(list);
 	KVM_MMU_UNLOCK(kvm);
 }
 

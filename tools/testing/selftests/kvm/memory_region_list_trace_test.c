@@ -7,6 +7,9 @@
  * can have, and not at all by a call that changes nothing or fails.  Proves that the
  * tracepoint kvm_memory_region_list and the stats of the VM tell what a call did.
  *
+ * F9: what goes is zapped before page faults are held off, also where it is so much that
+ * all shadow pages are zapped.  The vCPU is in userspace, so all of it has to be.
+ *
  * Does not prove: that nobody else waits on behalf of the caller.  Needs tracefs and
  * kprobe events, and to be in the initial PID namespace.
  */
@@ -14,8 +17,12 @@
 #include "memory_region_list_trace.h"
 
 #define LOG		KVM_MEM_LOG_DIRTY_PAGES
+/* Too many to look them up one by one where there are rmaps. */
+#define MANY_PAGES	(80ul * 1024)
 
-static const char * const probes[] = { "mrl/expedited", "mrl/normal" };
+static const char * const probes[] = { "mrl/expedited", "mrl/normal", "mrl/gate" };
+/* Tracepoints of shadow pages, and of SPTEs of the TDP MMU, that go or change. */
+static const char * const zaps[] = { "kvm_mmu_prepare_zap_page", "kvm_tdp_mmu_spte_changed" };
 
 static void tracing_start(void)
 {
@@ -24,6 +31,7 @@ static void tracing_start(void)
 	mrl_trace_start();
 	mrl_trace_probe("p:mrl/expedited synchronize_srcu_expedited\n");
 	mrl_trace_probe("p:mrl/normal synchronize_srcu\n");
+	mrl_trace_probe("p:mrl/gate kvm_mmu_invalidate_begin\n");
 	for (i = 0; i < ARRAY_SIZE(probes); i++)
 		mrl_trace_enable(probes[i], NULL);
 	mrl_trace_enable("kvm/kvm_memory_region_list", NULL);
@@ -34,6 +42,7 @@ static void tracing_stop(void)
 	mrl_trace_stop();
 	mrl_trace_probe("-:mrl/expedited\n");
 	mrl_trace_probe("-:mrl/normal\n");
+	mrl_trace_probe("-:mrl/gate\n");
 }
 
 /* Count the lines of @event since mrl_trace_clear(), and keep the last one. */
@@ -248,7 +257,7 @@ static void test_event(void)
 		    "zapped_pages: wanted %s16, got %lu", mrl_zaps_are_exact() ? "" : "at least ",
 		    got.zapped_pages);
 	TEST_ASSERT(!got.zapped_late, "zapped_late: wanted 0, got %lu", got.zapped_late);
-	TEST_ASSERT(got.locked_ns && got.locked_ns <= got.publish_ns &&
+	TEST_ASSERT(got.publish_ns && got.locked_ns <= got.publish_ns &&
 		    got.publish_ns <= got.grace_ns && got.grace_ns <= got.total_ns,
 		    "locked_ns, publish_ns, grace_ns, total_ns: wanted them to ascend, got %lu %lu %lu %lu",
 		    got.locked_ns, got.publish_ns, got.grace_ns, got.total_ns);
@@ -273,6 +282,70 @@ static void test_event(void)
 	kvm_vm_free(g.vm);
 }
 
+/* Count what was zapped until page faults are held off for the first time, and since. */
+static void count_zaps(uint32_t nr[2])
+{
+	FILE *f = mrl_trace_open();
+	bool gated = false;
+	char line[1024];
+	int i;
+
+	nr[0] = nr[1] = 0;
+	while (fgets(line, sizeof(line), f)) {
+		gated |= line[0] != '#' && strstr(line, ": gate:");
+		for (i = 0; i < ARRAY_SIZE(zaps); i++)
+			nr[gated] += line[0] != '#' && strstr(line, zaps[i]);
+	}
+	fclose(f);
+	TEST_ASSERT(gated, "F9: wanted a call that holds off page faults, got none");
+}
+
+static void check_gate(struct mrl_guest *g, struct mrl *l, const char *what)
+{
+	uint32_t nr[2];
+
+	mrl_guest_read(g, 0, MRL_ALL_PAGES, NULL);
+	mrl_trace_clear();
+	mrl_apply(g->vm, l);
+	count_zaps(nr);
+	TEST_ASSERT(nr[0] && !nr[1],
+		    "F9: %s: wanted some zaps ahead of the gate, 0 behind it, got %u, %u", what,
+		    nr[0], nr[1]);
+	pr_info("%s: %u zaps ahead of the gate\n", what, nr[0]);
+	mrl_reset(l);
+}
+
+static void test_gate(void)
+{
+	void *hva = mmap(NULL, MRL_SIZE(MANY_PAGES), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct mrl_guest g = mrl_guest_create(MRL_WIN_PAGES);
+	struct mrl l = mrl_alloc(2);
+	char name[64];
+	int i;
+
+	TEST_ASSERT(hva != MAP_FAILED, "mmap(): errno %d", errno);
+	/* Only what one CPU records is in the order in which it happened. */
+	kvm_pin_this_task_to_pcpu(0);
+	for (i = 0; i < ARRAY_SIZE(zaps); i++) {
+		snprintf(name, sizeof(name), "kvmmmu/%s", zaps[i]);
+		mrl_trace_enable(name, NULL);
+	}
+	mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(MANY_PAGES), hva);
+	mrl_apply(g.vm, &l);
+	mrl_reset(&l);
+
+	mrl_set(&l, 1, 0, MRL_GPA(0), MRL_SIZE(32), (void *)MRL_HVA(0));
+	mrl_set(&l, 2, 0, MRL_GPA(32), MRL_SIZE(MANY_PAGES - 32), hva);
+	check_gate(&g, &l, "much gets other memory");
+	mrl_delete(&l, 1);
+	mrl_delete(&l, 2);
+	check_gate(&g, &l, "much goes");
+	mrl_free(&l);
+	kvm_vm_free(g.vm);
+	munmap(hva, MRL_SIZE(MANY_PAGES));
+}
+
 int main(int argc, char *argv[])
 {
 	struct kvm_vm *vm;
@@ -290,6 +363,7 @@ int main(int argc, char *argv[])
 	test_grace_periods(vm, vm_check_cap(vm, KVM_CAP_USER_MEMORY_REGION_LIST));
 	kvm_vm_free(vm);
 	test_event();
+	test_gate();
 	tracing_stop();
 	return 0;
 }

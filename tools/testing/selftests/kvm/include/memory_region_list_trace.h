@@ -24,8 +24,11 @@ static inline void mrl_write_file(const char *name, int flags, const char *text)
 
 static inline void mrl_trace_start(void)
 {
-	int r = mkdir(MRL_INSTANCE, 0700);
+	int r;
 
+	/* One that a test has left that failed. */
+	rmdir(MRL_INSTANCE);
+	r = mkdir(MRL_INSTANCE, 0700);
 	TEST_ASSERT(!r, "mkdir() of " MRL_INSTANCE ": wanted 0, got %d, errno %d", r, errno);
 }
 
