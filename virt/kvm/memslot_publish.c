@@ -167,7 +167,11 @@ static void kvm_update_inactive_memslots(struct kvm_memslot_list *list)
 	}
 }
 
-/* Page faults are let through meanwhile, the notifiers may be on other memory. */
+/*
+ * Page faults are let through meanwhile, the notifiers may be on other memory.  Others
+ * that begin spin on mn_invalidate_lock: don't wait for mmu_lock with it held while
+ * there are any, they hold mmu_lock for long.  New ones are waited for, too.
+ */
 static void kvm_wait_for_notifiers(struct kvm_memslot_list *list)
 {
 	struct kvm *kvm = list->kvm;
@@ -175,9 +179,11 @@ static void kvm_wait_for_notifiers(struct kvm_memslot_list *list)
 	lockdep_assert_held(&kvm->mn_invalidate_lock);
 
 	if (list->gated && kvm->mn_active_invalidate_count) {
+		spin_unlock(&kvm->mn_invalidate_lock);
 		KVM_MMU_LOCK(kvm);
 		kvm_ungate_runs(list);
 		KVM_MMU_UNLOCK(kvm);
+		spin_lock(&kvm->mn_invalidate_lock);
 	}
 	kvm_wait_for_idle_mmu_notifier(kvm);
 }
