@@ -24,7 +24,7 @@ enum kvm_memslot_delay {
 	KVM_DELAY_PREFAULT,
 	/* VM-Exit: outside of guest mode, hardware logs are not flushed. */
 	KVM_DELAY_EXIT,
-	/* Dirty page: written and looked up, not marked. */
+	/* Dirty page: written and looked up, in either layout, not marked. */
 	KVM_DELAY_MARK,
 	/* List: zapped what changes, not published. */
 	KVM_DELAY_ZAPPED,

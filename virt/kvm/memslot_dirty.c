@@ -32,6 +32,7 @@
  */
 #include <linux/bitops.h>
 #include <linux/kvm_host.h>
+#include <linux/kvm_memslot_prove.h>
 #include <linux/pagemap.h>
 #include <linux/uaccess.h>
 
@@ -199,6 +200,7 @@ bool kvm_mark_leaving_page_dirty(struct kvm *kvm, int as_id, gfn_t gfn)
 	/* Not by last_used_slot, which belongs to readers of the set. */
 	if (kvm->leaving[as_id])
 		slot = search_memslots(kvm->leaving[as_id], gfn, false);
+	kvm_memslot_delay(KVM_DELAY_MARK);
 	marked = slot && kvm_slot_dirty_track_enabled(slot);
 	if (marked)
 		mark_page_dirty_in_slot(kvm, slot, gfn);
