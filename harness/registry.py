@@ -16,7 +16,7 @@ class Test:
     args: tuple = ()
     base: str = 'none'
     soak: float = 0
-    delays: bool = False
+    delays: bool | str = False
     fails: str = ''
     skip: dict = dataclasses.field(default_factory=dict)
     left_out: dict = dataclasses.field(default_factory=dict)
@@ -67,7 +67,9 @@ def delayed_bed(bed, beds):
 
 def with_delays(test, beds):
     """A test that says so runs on its beds with delays, too, and skips and leaves out there what it does on them."""
-    more = {name: bed['of'] for name, bed in beds.items() if test.delays and bed.get('of') in test.beds}
+    kind = 'delay' if test.delays is True else test.delays
+    more = {name: bed['of'] for name, bed in beds.items()
+            if bed.get('of') in test.beds and name == f'{bed["of"]}-{kind}'}
     return dataclasses.replace(test, beds=(*test.beds, *more), **{
         field: old | {name: old[of] for name, of in more.items() if of in old}
         for field, old in (('skip', test.skip), ('left_out', test.left_out))})

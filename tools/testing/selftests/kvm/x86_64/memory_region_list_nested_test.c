@@ -34,19 +34,12 @@
  */
 #include <getopt.h>
 #include <sched.h>
-#include <linux/memfd.h>
-#include <sys/syscall.h>
 
 #include "memory_region_list.h"
 #include "memory_region_list_nested_slots.h"
 
 #define WINDOW_CALLS	12	/* between two stops */
 #define SAMPLES		4
-/* Memory that no guest uses. */
-#define NOISE_ID	40
-#define NOISE_GPA	(16ul << 30)
-#define NOISE_SIZE	(32ul << 20)
-
 /* A VM has its tables from then on, so that L2 gets on. */
 #define FIRST_CALLS	64
 
@@ -58,97 +51,11 @@ static const char *const kinds[NR_KINDS] = {
 	"other contents", "tables deleted",
 };
 
-static uint8_t *noise;
 static bool noise_stops;
 static struct {
 	uint64_t calls[NR_KINDS], rounds[NR_KINDS], during, walked;
 	uint64_t nested_faults;
 } counted;
-static bool handle_exit(struct kvm_vcpu *vcpu, int r)
-{
-	mrl_vcpu_expect_no_hole(vcpu, r);
-	mrl_vcpu_expect_sync(vcpu);
-	return true;
-}
-
-static void fill_tables(uint32_t b)
-{
-	uint64_t (*p)[512] = (void *)tables[b];
-	uint32_t i;
-
-	p[NPML4][0] = (TABLES_GPA + NPDPT * PAGE_SIZE) | NESTED_BITS;
-	p[NPDPT][0] = (TABLES_GPA + NPD_LOW * PAGE_SIZE) | NESTED_BITS;
-	p[NPDPT][WINDOW >> 30] = (TABLES_GPA + NPD_WINDOW * PAGE_SIZE) | NESTED_BITS;
-	p[NPD_WINDOW][0] = (TABLES_GPA + NPT_WINDOW * PAGE_SIZE) | NESTED_BITS;
-	p[NPD_WINDOW][1] = (MEM_GPA + 512 * PAGE_SIZE) | NESTED_BITS | PTE_LARGE_MASK;
-	for (i = 0; i < 512; i++) {
-		p[NPD_LOW][i] = i * 512 * PAGE_SIZE | NESTED_BITS | PTE_LARGE_MASK;
-		p[NPT_WINDOW][i] = (MEM_GPA + i * PAGE_SIZE) | NESTED_BITS;
-	}
-	p[NPT_WINDOW][WHO] = (MEM_GPA + who_page[b] * PAGE_SIZE) | NESTED_BITS;
-}
-
-static void alloc_memory(void)
-{
-	int fd = syscall(__NR_memfd_create, "tables", MFD_CLOEXEC);
-	size_t size = TABLE_PAGES * PAGE_SIZE;
-	uint32_t i;
-
-	TEST_ASSERT(fd >= 0 && !ftruncate(fd, size), "memfd of 0x%lx bytes: errno %d", size, errno);
-	for (i = 0; i < NR_TABLES; i++) {
-		tables[i] = mmap(NULL, size, PROT_READ | PROT_WRITE,
-				 i < 2 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS,
-				 i < 2 ? fd : -1, 0);
-		TEST_ASSERT(tables[i] != MAP_FAILED, "mmap(): errno %d", errno);
-	}
-	close(fd);
-	for (i = 0; i < NR_TAG_BACKINGS; i++)
-		mem[i] = mrl_vcpus_mem_alloc(NPAGES * PAGE_SIZE);
-	noise = mmap(NULL, NOISE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	TEST_ASSERT(noise != MAP_FAILED, "mmap(): errno %d", errno);
-	madvise(noise, NOISE_SIZE, MADV_NOHUGEPAGE);
-	memset(noise, 1, NOISE_SIZE);
-	list = mrl_alloc(2 * MRL_LAYOUT_MAX);
-	copy = calloc(NPAGES + TABLE_PAGES, PAGE_SIZE);
-	TEST_ASSERT(copy, "calloc() failed");
-}
-
-/* A new VM, with memory as it was at the beginning.  Its vCPUs are parked ahead of L2. */
-static void create_vm(int nr)
-{
-	static const struct shape whole;
-	vm_vaddr_t gva;
-	uint32_t i;
-
-	for (i = 0; i < NR_TABLES; i++)
-		fill_tables(i);
-	for (i = 0; i < NR_TAG_BACKINGS; i++)
-		memset(mem[i], 0, NPAGES * PAGE_SIZE);
-	memset(tag_words, 0, sizeof(tag_words));
-	mrl_vcpus.nr = nr;
-	vm = mrl_vcpus_create(l1_main);
-	nr_vcpus = nr;
-	sync_global_to_guest(vm, nr_vcpus);
-	sh = addr_gva2hva(vm, (vm_vaddr_t)&shared);
-	for (i = 0; i < nr; i++) {
-		vcpu_alloc_svm(vm, &gva);
-		sh->svm[i] = (void *)gva;
-	}
-	virt_map(vm, MEM_GPA, MEM_GPA, NPAGES);
-	virt_map(vm, TABLES_GPA, TABLES_GPA, TABLE_PAGES);
-	virt_map(vm, WINDOW, WINDOW, NPAGES);
-	vm_set_user_memory_region(vm, NOISE_ID, 0, NOISE_GPA, NOISE_SIZE, noise);
-	layout = (struct mrl_layout) {};
-	now = whole;
-	transaction(whole);
-	mrl_vcpus_start(&sh->park, handle_exit);
-}
-
-static void destroy_vm(void)
-{
-	mrl_vcpus_stop();
-	kvm_vm_free(vm);
-}
 
 static void wait_for(const uint64_t *counters, const char *what)
 {
@@ -369,7 +276,7 @@ static uint64_t first_entry(bool holes)
 	struct shape next = {};
 	uint64_t calls = 0;
 
-	create_vm(1);
+	create_nested_vm(1, l1_main);
 	sh->no_tables = holes;
 	mrl_vcpus_go();
 	do {
@@ -401,7 +308,7 @@ static uint64_t first_entries(uint32_t nr)
 /* A VM whose L2 starts a round, or does what it is told, when it is entered. */
 static void create_vm_with_l2(int nr)
 {
-	create_vm(nr);
+	create_nested_vm(nr, l1_main);
 	mrl_vcpus_go();
 	wait_for(sh->rounds, "rounds of L2");
 	mrl_vcpus_park();

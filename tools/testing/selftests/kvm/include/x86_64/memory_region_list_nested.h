@@ -40,7 +40,7 @@ enum { NPML4 = 1, NPDPT = 4, NPD_LOW = 7, NPD_WINDOW = 10, NPT_WINDOW = 14 };
 #define WHO		511u
 #define FIRST_WHO	508u
 
-#define NR_MAX		2
+#define NR_MAX		4
 
 enum { TOUCH_L1 = 1, TOUCH_L2 = 2, CLEAR_WALK_BITS = 4 };
 

@@ -6,6 +6,9 @@
  * The slots of a VM whose L1 runs an L2, and what is known of the memory behind them: the
  * list call that gives them a new shape, and the checks that follow one.
  */
+#include <linux/memfd.h>
+#include <sys/syscall.h>
+
 #include "memory_region_list_nested.h"
 
 #define NR_IDS		8u
@@ -19,6 +22,11 @@
 static const uint32_t who_page[NR_TABLES] = { FIRST_WHO, FIRST_WHO, FIRST_WHO + 1, FIRST_WHO + 2 };
 static const uint32_t tag_page[NR_TAGS] = { TAG_SMALL, TAG_HUGE };
 
+/* Memory that no guest uses. */
+#define NOISE_ID	40
+#define NOISE_GPA	(16ul << 30)
+#define NOISE_SIZE	(32ul << 20)
+
 /* What a layout is made from. */
 struct shape {
 	uint32_t tables, tag;		/* backings */
@@ -29,7 +37,7 @@ struct shape {
 
 static struct kvm_vm *vm;
 static typeof(shared) *sh;
-static uint8_t *tables[NR_TABLES], *mem[NR_TAG_BACKINGS];
+static uint8_t *tables[NR_TABLES], *mem[NR_TAG_BACKINGS], *noise;
 static struct mrl list;
 static struct mrl_layout layout;
 static struct shape now;
@@ -234,6 +242,95 @@ static uint32_t check_log(void)
 	logged.tables += changed_tables;
 	forget();
 	return changed_tables;
+}
+
+static bool handle_exit(struct kvm_vcpu *vcpu, int r)
+{
+	mrl_vcpu_expect_no_hole(vcpu, r);
+	mrl_vcpu_expect_sync(vcpu);
+	return true;
+}
+
+static void fill_tables(uint32_t b)
+{
+	uint64_t (*p)[512] = (void *)tables[b];
+	uint32_t i;
+
+	p[NPML4][0] = (TABLES_GPA + NPDPT * PAGE_SIZE) | NESTED_BITS;
+	p[NPDPT][0] = (TABLES_GPA + NPD_LOW * PAGE_SIZE) | NESTED_BITS;
+	p[NPDPT][WINDOW >> 30] = (TABLES_GPA + NPD_WINDOW * PAGE_SIZE) | NESTED_BITS;
+	p[NPD_WINDOW][0] = (TABLES_GPA + NPT_WINDOW * PAGE_SIZE) | NESTED_BITS;
+	p[NPD_WINDOW][1] = (MEM_GPA + 512 * PAGE_SIZE) | NESTED_BITS | PTE_LARGE_MASK;
+	for (i = 0; i < 512; i++) {
+		p[NPD_LOW][i] = i * 512 * PAGE_SIZE | NESTED_BITS | PTE_LARGE_MASK;
+		p[NPT_WINDOW][i] = (MEM_GPA + i * PAGE_SIZE) | NESTED_BITS;
+	}
+	p[NPT_WINDOW][WHO] = (MEM_GPA + who_page[b] * PAGE_SIZE) | NESTED_BITS;
+}
+
+static void alloc_memory(void)
+{
+	int fd = syscall(__NR_memfd_create, "tables", MFD_CLOEXEC);
+	size_t size = TABLE_PAGES * PAGE_SIZE;
+	uint32_t i;
+
+	TEST_ASSERT(fd >= 0 && !ftruncate(fd, size), "memfd of 0x%lx bytes: errno %d", size, errno);
+	for (i = 0; i < NR_TABLES; i++) {
+		tables[i] = mmap(NULL, size, PROT_READ | PROT_WRITE,
+				 i < 2 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS,
+				 i < 2 ? fd : -1, 0);
+		TEST_ASSERT(tables[i] != MAP_FAILED, "mmap(): errno %d", errno);
+	}
+	close(fd);
+	for (i = 0; i < NR_TAG_BACKINGS; i++)
+		mem[i] = mrl_vcpus_mem_alloc(NPAGES * PAGE_SIZE);
+	noise = mmap(NULL, NOISE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(noise != MAP_FAILED, "mmap(): errno %d", errno);
+	madvise(noise, NOISE_SIZE, MADV_NOHUGEPAGE);
+	memset(noise, 1, NOISE_SIZE);
+	list = mrl_alloc(2 * MRL_LAYOUT_MAX);
+	copy = calloc(NPAGES + TABLE_PAGES, PAGE_SIZE);
+	TEST_ASSERT(copy, "calloc() failed");
+}
+
+/*
+ * A new VM, with memory as it was at the beginning.  Its vCPUs, which run @guest_main, are
+ * parked ahead of L2.
+ */
+static void create_nested_vm(int nr, void (*guest_main)(uint32_t me, uint32_t nr))
+{
+	static const struct shape whole;
+	vm_vaddr_t gva;
+	uint32_t i;
+
+	for (i = 0; i < NR_TABLES; i++)
+		fill_tables(i);
+	for (i = 0; i < NR_TAG_BACKINGS; i++)
+		memset(mem[i], 0, NPAGES * PAGE_SIZE);
+	memset(tag_words, 0, sizeof(tag_words));
+	mrl_vcpus.nr = nr;
+	vm = mrl_vcpus_create(guest_main);
+	nr_vcpus = nr;
+	sync_global_to_guest(vm, nr_vcpus);
+	sh = addr_gva2hva(vm, (vm_vaddr_t)&shared);
+	for (i = 0; i < nr; i++) {
+		vcpu_alloc_svm(vm, &gva);
+		sh->svm[i] = (void *)gva;
+	}
+	virt_map(vm, MEM_GPA, MEM_GPA, NPAGES);
+	virt_map(vm, TABLES_GPA, TABLES_GPA, TABLE_PAGES);
+	virt_map(vm, WINDOW, WINDOW, NPAGES);
+	vm_set_user_memory_region(vm, NOISE_ID, 0, NOISE_GPA, NOISE_SIZE, noise);
+	layout = (struct mrl_layout) {};
+	now = whole;
+	transaction(whole);
+	mrl_vcpus_start(&sh->park, handle_exit);
+}
+
+static void destroy_vm(void)
+{
+	mrl_vcpus_stop();
+	kvm_vm_free(vm);
 }
 
 #endif /* SELFTEST_KVM_MEMORY_REGION_LIST_NESTED_SLOTS_H */
