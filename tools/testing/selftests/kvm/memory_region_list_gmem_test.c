@@ -16,7 +16,12 @@
  * have what was written or zero, and those of its neighbour stay.  A hole behind that is
  * seen by the guest, in both: their bindings are those of the slots.
  *
- * Not shown: what else is refused (memory_region_list_errors_test.c).
+ * C14, *no-stale-mapping*: a vCPU reads private pages all the time, while their slot goes
+ * and comes back with another part of the file.  What it reads is in the file where the
+ * slot was meanwhile, or there is none.
+ *
+ * Not shown: what else is refused (memory_region_list_errors_test.c); that a page fault
+ * finds the old slot still bound: if it were not, it would end like one without a slot.
  */
 #include "memory_region_list_guest.h"
 #include "memory_region_list_lazy.h"
@@ -28,6 +33,8 @@
 #define B	8
 #define C	16
 #define NR_PUNCHED	200
+#define NR_REPLACED	400ul
+#define PART_TAG(part)	((part) << 8 | 0xb0)
 
 static struct mrl_guest g;
 static struct mrl list;
@@ -264,6 +271,102 @@ static void test_punch(void)
 	apply("delete the neighbour");
 }
 
+/* Calls that have begun, and that have returned: the n-th creates if n is even, or deletes. */
+static uint64_t nr_begun, nr_done, nr_reads, nr_misses;
+
+/* Whether the n-th call, for an n from @done to @begun, gave B this part of the file. */
+static bool had_part(uint64_t part, uint64_t done, uint64_t begun)
+{
+	uint64_t n;
+
+	for (n = done; n <= begun; n++) {
+		if (!(n % 2) && n / 2 % 2 == part)
+			return true;
+	}
+	return false;
+}
+
+/* An access to private memory without a slot ends KVM_RUN, and starts again. */
+static void read_private(void)
+{
+	struct kvm_run *run = g.vcpu->run;
+	struct ucall uc;
+
+	while (__vcpu_run(g.vcpu)) {
+		TEST_ASSERT(errno == EFAULT && run->exit_reason == KVM_EXIT_MEMORY_FAULT,
+			    "replaced: wanted errno %d and exit %u, got %d and %u (%s)", EFAULT,
+			    KVM_EXIT_MEMORY_FAULT, errno, run->exit_reason,
+			    exit_reason_str(run->exit_reason));
+		nr_misses++;
+		sched_yield();
+	}
+	TEST_ASSERT(get_ucall(g.vcpu, &uc) == UCALL_SYNC, "replaced: wanted UCALL_SYNC, got %lu",
+		    uc.cmd);
+}
+
+static void *read_thread(void *arg)
+{
+	uint64_t done, begun, part, i;
+
+	do {
+		done = __atomic_load_n(&nr_done, __ATOMIC_ACQUIRE);
+		read_private();
+		begun = __atomic_load_n(&nr_begun, __ATOMIC_ACQUIRE);
+		for (i = 0; i < PAGES; i++) {
+			part = (g.cmd->val[B + i] - i - PART_TAG(0)) >> 8;
+			TEST_ASSERT(had_part(part, done, begun),
+				    "no-stale-mapping: page %lu, calls %lu to %lu: got 0x%lx", i,
+				    done, begun, g.cmd->val[B + i]);
+		}
+		WRITE_ONCE(nr_reads, nr_reads + 1);
+	} while (done < NR_REPLACED);
+	return NULL;
+}
+
+static void write_parts(void)
+{
+	uint64_t part;
+
+	for (part = 0; part < 2; part++) {
+		set_gmem(2, B, (1 + part) * PAGES);
+		apply("a part of the file");
+		write_private(B, PART_TAG(part));
+		mrl_delete(&list, 2);
+		apply("no part of the file");
+	}
+}
+
+static void test_replace(void)
+{
+	pthread_t thread;
+	uint64_t n, reads;
+
+	write_parts();
+	set_gmem(2, B, PAGES);
+	apply("part of the file");
+	g.cmd->write = 0;
+	g.cmd->pages = mask(B);
+	thread = mrl_thread(read_thread, NULL);
+	for (n = 1; n <= NR_REPLACED; n++) {
+		if (n % 2)
+			mrl_delete(&list, 2);
+		else
+			set_gmem(2, B, (1 + n / 2 % 2) * PAGES);
+		__atomic_store_n(&nr_begun, n, __ATOMIC_RELEASE);
+		apply("replace under a vCPU");
+		__atomic_store_n(&nr_done, n, __ATOMIC_RELEASE);
+		reads = READ_ONCE(nr_reads);
+		if (!(n % 4))
+			mrl_wait_until(READ_ONCE(nr_reads) > reads, "replaced", "a read");
+	}
+	pthread_join(thread, NULL);
+	pr_info("Private pages: %lu reads while the slot is replaced, %lu without a slot\n",
+		nr_reads, nr_misses);
+	TEST_ASSERT(nr_misses, "replaced: wanted accesses without a slot, got none");
+	mrl_delete(&list, 2);
+	apply("delete what was replaced");
+}
+
 int main(int argc, char *argv[])
 {
 	struct vm_shape shape = VM_SHAPE_DEFAULT;
@@ -279,6 +382,7 @@ int main(int argc, char *argv[])
 	test_bound_twice();
 	test_one_call();
 	test_punch();
+	test_replace();
 	close(fd);
 	mrl_free(&list);
 	kvm_vm_free(g.vm);
