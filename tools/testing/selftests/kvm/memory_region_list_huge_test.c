@@ -200,6 +200,10 @@ static struct mrl_mapped split(struct mrl_guest *g, const struct huge_case *c)
 		    c->what, NPAGES / HUGE, before.huge);
 	for (i = 0; i < c->nr; i++)
 		set_piece(i + 1, c->piece[i]);
+	/* What comes last has no boundary inside of a huge page. */
+	mrl_set(&list, MAX_PIECES + 1, 0, MRL_GPA(NPAGES), MRL_SIZE(1), (void *)MRL_HVA(0));
+	apply(g->vm);
+	mrl_delete(&list, MAX_PIECES + 1);
 	apply(g->vm);
 	return before;
 }
@@ -465,7 +469,7 @@ int main(int argc, char *argv[])
 {
 	mrl_require();
 
-	list = mrl_alloc(MAX_PIECES);
+	list = mrl_alloc(MAX_PIECES + 1);
 	test_memory(false);
 	test_memory(true);
 	return 0;
