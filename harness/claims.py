@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Claims have names.  One that stands in a DOC block, *like-this*, stands in a test, and the other way round; what the
 model claims stands in both; what is promised to userspace stands in the document, too.  Hazards have names as well:
-each has a test, or a reason why there is none, in harness/proofs.toml."""
+each has a test that fails without its fix, or a reason why there is none, in harness/proofs.toml."""
 import re
 import tomllib
 
@@ -60,8 +60,11 @@ def check():
 
 
 def unproven(proofs, reg, attacks):
-    """What is wrong: hazards without a test or a reason, tests that are none, mutants that others notice."""
+    """What is wrong: hazards without a test or a reason, tests that are none or that nothing shows to fail, mutants
+    that others notice."""
     known = {test.name for test in reg.tests}
+    fail_on_base = {test.name for test in reg.tests if test.base == 'fail'}
+    attacked = {name for mutant in attacks for name in re.findall(r'\b[CF]\d+\b', mutant.hazard)}
     wrong = [f'{name} is missing or no hazard' for name in sorted(set(proofs) ^ HAZARDS)]
     for name, proof in proofs.items():
         if set(proof) - {'what', 'tests', 'none'} or not proof.get('what'):
@@ -69,6 +72,8 @@ def unproven(proofs, reg, attacks):
         if not proof.get('tests') and not proof.get('none'):
             wrong.append(f'{name} has neither tests nor a reason')
         wrong += [f'{name}: the registry has no {test}' for test in proof.get('tests', []) if test not in known]
+        if proof.get('tests') and name not in attacked and not fail_on_base & set(proof['tests']):
+            wrong.append(f'{name} has tests, but no mutant that they notice, and none of them fails on the base')
     for mutant in attacks:
         for name in set(re.findall(r'\b[CF]\d+\b', mutant.hazard)):
             others = set(mutant.test.split()) - set(proofs.get(name, {}).get('tests', []))

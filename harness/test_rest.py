@@ -134,7 +134,13 @@ class Parts(unittest.TestCase):
         self.assertEqual(claims.unproven(proofs, reg, []), [])
         self.assertEqual(len(claims.unproven(proofs | {'C1': {'what': 'x'}}, reg, [])), 1)
         self.assertEqual(len(claims.unproven(proofs | {'C20': proofs['C1']}, reg, [])), 1)
-        self.assertEqual(len(claims.unproven(proofs | {'C1': {'what': 'x', 'tests': ['nobody']}}, reg, [])), 1)
+        self.assertEqual(len(claims.unproven(proofs | {'C1': {'what': 'x', 'tests': ['nobody']}}, reg, [])), 2)
+        named = proofs | {'C1': {'what': 'x', 'tests': ['memory_region_list_race_test']}}
+        mutant = mutants.Mutant('m', 'C1', 'memory_region_list_race_test', [], '', '')
+        self.assertEqual(len(claims.unproven(named, reg, [])), 1)
+        self.assertEqual(claims.unproven(named, reg, [mutant]), [])
+        fixed = proofs | {'F5': {'what': 'x', 'tests': ['dirty_ring_reset_test']}}
+        self.assertEqual(claims.unproven(fixed, reg, []), [])
         self.assertEqual(len(claims.unproven(proofs, reg, [mutants.Mutant('m', 'C1', 't', [], '', '')])), 1)
 
     def test_mutants_name_tests_and_beds_of_the_registry(self):
