@@ -472,7 +472,7 @@ inline publish(gated)
 	lock(mn_lock);
 #ifndef NO_NOTIFIER_WAIT
 	if
-	:: mn_active -> ungate(gated)
+	:: mn_active -> unlock(mn_lock); ungate(gated); lock(mn_lock)
 	:: else
 	fi;
 	do

@@ -9,9 +9,10 @@
  * mmu_lock in which the new set is published, visits everything that has to be
  * gone, and does not rely on anything that ran before it: *no-stale-mapping*.
  * kvm_zap_replaced_memslots() makes it cheap.  It does the bulk of the work in
- * sections that yield, first without disturbing anybody, then once more with page
- * faults on the affected gfns held off by mmu_invalidate_in_progress, so that
- * little can have come back.  This gate is up until the publication, unless that has
+ * sections that yield, first while page faults go on, then once more with those on
+ * the affected gfns held off by mmu_invalidate_in_progress, so that little can have
+ * come back.  (Where all shadow pages go, what else page faults build up between the
+ * two goes as well.)  This gate is up until the publication, unless that has
  * to wait for MMU notifiers: they are those of the whole address space, and can go on
  * for long.  (Those of the VM's memory hold off page faults themselves, and as ranges
  * are added up until there are none, that of the gate remains with theirs.)  What has

@@ -29,9 +29,9 @@
  *   not tracked in huge pages across an end, or with external write tracking, whose users
  *   hear of a memslot that goes only when it has gone, i.e. may leave counts behind.
  *
- * Those that existed at the beginning are made obsolete and zapped in sections that
- * yield, the few that were made since in the section that publishes.  So all rmaps are
- * empty when the memslots change hands, and no shadow page has to be looked up by gfn.
+ * Those that exist are made obsolete and zapped in sections that yield, the few that were
+ * made since the last of these in the section that publishes.  So all rmaps are empty when
+ * the memslots change hands, and no shadow page has to be looked up by gfn.
  *
  * All of it runs under slots_lock; functions that return whether TLBs have to be
  * flushed, and kvm_arch_zap_shadow_pages(), under mmu_lock held for writing.
