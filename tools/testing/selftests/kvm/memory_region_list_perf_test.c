@@ -367,6 +367,10 @@ static void setup(void)
 		ksft_exit_skip("-l: %s changes nothing then\n", opt.workload);
 	if (!perf_mem_alloc(&perf_world))
 		ksft_exit_skip("-p %s: the host does not have the pages\n", opt.pages);
+	TEST_ASSERT(perf.nr <= MRL_MAX_VCPUS, "-v: wanted <= %d, got %d", MRL_MAX_VCPUS, perf.nr);
+	perf.nr_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	/* Ahead of the cgroup: no other CPU charges anything in advance for this thread. */
+	perf_pin(-1);
 	perf_has_memory = perf_memory_start();
 	create_vm();
 	perf.sh->halt = !strcmp(opt.touch, "halt");

@@ -238,14 +238,20 @@ static inline void perf_memory_stop(void)
 	rmdir(PERF_CGROUP);
 }
 
-/* Returns what is charged now, the peak starts from there. */
+/* Returns what is charged now, to 64 pages; the peak starts from there. */
 static inline int64_t perf_memory_mark(void)
 {
+	int64_t before;
 	char high[32];
 
 	snprintf(high, sizeof(high), "%ld", perf_charged() - getpagesize());
 	mrl_write_file(PERF_CGROUP "memory.high", 0, high);
 	mrl_write_file(PERF_CGROUP "memory.high", 0, "max");
+	/* Other CPUs give back by a work item each. */
+	do {
+		before = perf_charged();
+		usleep(1000);
+	} while (perf_charged() != before);
 	TEST_ASSERT(write(perf_peak_fd, "0", 1) == 1, "Reset of memory.peak: got errno %d", errno);
 	return perf_charged();
 }

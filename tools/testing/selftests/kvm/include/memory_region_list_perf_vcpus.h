@@ -251,9 +251,6 @@ static inline void perf_nothing(int signal)
 
 static inline void perf_vcpus_create(uint64_t world_pages)
 {
-	TEST_ASSERT(perf.nr <= MRL_MAX_VCPUS, "-v: wanted <= %d, got %d", MRL_MAX_VCPUS, perf.nr);
-	perf.nr_cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	perf_pin(-1);
 	/* Memslot 0 has the page tables, too. */
 	perf.vm = __vm_create(VM_SHAPE_DEFAULT, perf.nr ?: 1, world_pages);
 	vm_enable_cap(perf.vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
