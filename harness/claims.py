@@ -64,7 +64,8 @@ def unproven(proofs, reg, attacks):
     that others notice."""
     known = {test.name for test in reg.tests}
     fail_on_base = {test.name for test in reg.tests if test.base == 'fail'}
-    attacked = {name for mutant in attacks for name in re.findall(r'\b[CF]\d+\b', mutant.hazard)}
+    shown_to_fail = {(name, test) for mutant in attacks for name in re.findall(r'\b[CF]\d+\b', mutant.hazard)
+                     for test in mutant.test.split()}
     wrong = [f'{name} is missing or no hazard' for name in sorted(set(proofs) ^ HAZARDS)]
     for name, proof in proofs.items():
         if set(proof) - {'what', 'tests', 'none'} or not proof.get('what'):
@@ -72,8 +73,8 @@ def unproven(proofs, reg, attacks):
         if not proof.get('tests') and not proof.get('none'):
             wrong.append(f'{name} has neither tests nor a reason')
         wrong += [f'{name}: the registry has no {test}' for test in proof.get('tests', []) if test not in known]
-        if proof.get('tests') and name not in attacked and not fail_on_base & set(proof['tests']):
-            wrong.append(f'{name} has tests, but no mutant that they notice, and none of them fails on the base')
+        wrong += [f'{name}: {test} has no mutant of it, and does not fail on the base' for test in proof.get('tests', [])
+                  if test in known - fail_on_base and (name, test) not in shown_to_fail]
     for mutant in attacks:
         for name in set(re.findall(r'\b[CF]\d+\b', mutant.hazard)):
             others = set(mutant.test.split()) - set(proofs.get(name, {}).get('tests', []))

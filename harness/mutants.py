@@ -4,8 +4,7 @@
 mutants/NAME.patch says which hazard or guarantee it attacks, which test has to fail, and in which way
 (Fails:, a regular expression); its diff applies to the composed tree.  Also:, in some, is a regular expression for
 the fuzzer, which has to find the mutant on the same beds within 10 minutes; Proved: one for the kernel that verifies
-itself while the test runs, see PROVE=1.  Only KVM is rebuilt.  The table goes to mutants/README.md when all have
-run."""
+itself while the test runs, see PROVE=1.  Only KVM is rebuilt.  The table in mutants/README.md has a row of each."""
 import dataclasses
 import os
 import re
@@ -18,9 +17,10 @@ import registry
 import selftests
 import series
 import variant
-from util import BUILD, REPO, Failure, main, say, write_if_changed
+from util import BUILD, REPO, Failure, main, relative, say, write_if_changed
 
 PLACE = REPO / 'mutants'
+TABLE = PLACE / 'README.md'
 FUZZER, FUZZER_SECONDS = 'memory_region_list_fuzz_test', 600
 HEAD = '''# Mutants
 
@@ -44,6 +44,10 @@ class Mutant:
     proved: str = ''
     lane: str = ''
     args: str = ''
+
+    def head(self):
+        """What its row begins with."""
+        return f'| {self.hazard} | {self.name} | {self.what} |'
 
     def attacks(self, reg):
         """(test, bed, how it has to fail, verifies) of all that has to notice.  A bed is for the first test that has it."""
@@ -72,11 +76,14 @@ def parse(path):
 
 
 def check():
-    """All of them still apply, and name a test."""
-    reg = registry.load()
+    """All of them still apply, name a test, and have a row that was made of them."""
+    reg, rows = registry.load(), table_rows()
     for path in sorted(PLACE.glob('*.patch')):
-        parse(path).attacks(reg)
+        mutant = parse(path)
+        mutant.attacks(reg)
         variant.commit_of([path])
+        if not rows.get(path.stem, '').startswith(mutant.head()):
+            raise Failure(f'{relative(TABLE)} has no row of {path.stem} as it is: make mutants NAMES={path.stem}.')
 
 
 def kernel_of(commit, bed, lane, prove):
@@ -118,14 +125,16 @@ def noticed_by(found):
                      for test in tests) or 'nothing'
 
 
+def table_rows():
+    """{name: row} of the table as it is."""
+    old = re.findall(r'^\| .*\n', TABLE.read_text() if TABLE.exists() else '', re.M)
+    return {row.split(' | ')[1]: row for row in old[1:]}
+
+
 def table(fresh):
-    """The table with the rows of this run, those of others as they were.  Not written while there are some of none."""
-    path = PLACE / 'README.md'
-    old = re.findall(r'^\| .*\n', path.read_text() if path.exists() else '', re.M)
-    rows = {row.split(' | ')[1]: row for row in old[1:]} | fresh
-    names = sorted(patch.stem for patch in PLACE.glob('*.patch'))
-    if set(names) <= set(rows):
-        write_if_changed(path, HEAD + ''.join(rows[name] for name in names))
+    """The table with the rows of this run, those of others as they were."""
+    rows = table_rows() | fresh
+    write_if_changed(TABLE, HEAD + ''.join(rows[path.stem] for path in sorted(PLACE.glob('*.patch')) if path.stem in rows))
 
 
 def run(_):
@@ -143,9 +152,8 @@ def run(_):
             say(f'{number}/{len(mutants)} {mutant.name}: ' +
                 (f'noticed by {test} on {bed}: {why}' if why else f'SURVIVES {test} on {bed}'))
         survived += [] if all(found.values()) else [mutant.name]
-        rows[mutant.name] = (f'| {mutant.hazard} | {mutant.name} | {mutant.what} | {noticed_by(found)} | '
-                             f'{seconds:.0f} |\n')
-    table(rows)
+        rows[mutant.name] = f'{mutant.head()} {noticed_by(found)} | {seconds:.0f} |\n'
+        table(rows)
     say(f'{len(rows) - len(survived)} passed, {len(survived)} failed, 0 skipped')
     return 1 if survived else 0
 

@@ -70,6 +70,8 @@ def with_delays(test, beds):
     kind = 'delay' if test.delays is True else test.delays
     more = {name: bed['of'] for name, bed in beds.items()
             if bed.get('of') in test.beds and name == f'{bed["of"]}-{kind}'}
+    if test.delays and not more:
+        raise Failure(f'harness/*.toml: {test.name} has delays, but none of its beds is there with them.')
     return dataclasses.replace(test, beds=(*test.beds, *more), **{
         field: old | {name: old[of] for name, of in more.items() if of in old}
         for field, old in (('skip', test.skip), ('left_out', test.left_out))})

@@ -7,8 +7,8 @@
  * can have, and not at all by a call that changes nothing or fails.  Proves that the
  * tracepoint kvm_memory_region_list and the stats of the VM tell what a call did.
  *
- * F9: what goes is zapped before page faults are held off, also where it is so much that
- * all shadow pages are zapped.  The vCPU is in userspace, so all of it has to be.
+ * F9: where so much goes that with rmaps all shadow pages are zapped, it is zapped before
+ * page faults are held off.  The vCPU is in userspace, so all of it has to be.
  *
  * Does not prove: that nobody else waits on behalf of the caller.  Needs tracefs and
  * kprobe events, and to be in the initial PID namespace.
@@ -257,7 +257,7 @@ static void test_event(void)
 		    "zapped_pages: wanted %s16, got %lu", mrl_zaps_are_exact() ? "" : "at least ",
 		    got.zapped_pages);
 	TEST_ASSERT(!got.zapped_late, "zapped_late: wanted 0, got %lu", got.zapped_late);
-	TEST_ASSERT(got.publish_ns && got.locked_ns <= got.publish_ns &&
+	TEST_ASSERT(got.locked_ns && got.locked_ns <= got.publish_ns &&
 		    got.publish_ns <= got.grace_ns && got.grace_ns <= got.total_ns,
 		    "locked_ns, publish_ns, grace_ns, total_ns: wanted them to ascend, got %lu %lu %lu %lu",
 		    got.locked_ns, got.publish_ns, got.grace_ns, got.total_ns);
@@ -290,7 +290,8 @@ static void count_zaps(uint32_t nr[2])
 	char line[1024];
 	int i;
 
-	nr[0] = nr[1] = 0;
+	nr[0] = 0;
+	nr[1] = 0;
 	while (fgets(line, sizeof(line), f)) {
 		gated |= line[0] != '#' && strstr(line, ": gate:");
 		for (i = 0; i < ARRAY_SIZE(zaps); i++)
