@@ -106,6 +106,8 @@ class Parts(unittest.TestCase):
         got = registry.with_delays(test, beds)
         self.assertEqual((got.beds, got.left_out), (('a', 'a-delay'), {'a': ['this'], 'a-delay': ['this']}))
         self.assertEqual(registry.with_delays(registry.Test('x', ('a',), 1), beds).beds, ('a',))
+        with self.assertRaises(registry.Failure):
+            registry.with_delays(registry.Test('x', ('a',), 1, delays='late'), beds)
         bed = registry.delayed_bed({'of': 'a', 'kvm': 'x=1 y=2'}, {'a': {'text': 'A', 'kvm': 'z=0', 'kvm-amd': ''}})
         self.assertEqual(bed['kvm'], 'z=0 memslot_delay_x=1 memslot_delay_y=2')
 
