@@ -55,8 +55,8 @@ def time(entries):
 
 def gap(vcpus):
     """The longest gap that a list makes, as a multiple of that which one kick makes."""
-    return both(max, lambda rows, workload: [1 / ratio for ratio in rows.ratios('kick', 'longest_ns_med', workload=workload,
-                                                                               vcpus=vcpus, entries=2)])
+    return both(max, lambda rows, workload: [1 / ratio if ratio else math.inf for ratio in rows.ratios(
+        'kick', 'longest_ns_med', workload=workload, vcpus=vcpus, entries=2)])
 
 
 def grace_periods(rows):

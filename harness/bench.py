@@ -4,7 +4,7 @@
 All are in one kvm.ko, of the composed tree with baselines/ on top, and in one VM a bed and number of vCPUs.  QEMU counts
 instructions instead of time (-icount), and runs CPUs in turn: a nanosecond is an instruction, of any CPU.  What is printed
 are ratios within one VM, and exact counts.  Lines of JSON go to build/bench/results.jsonl; the table and the plots to
-bench/, if all was measured and nothing failed.  A bar that is missed is no failure: it stands in the table."""
+bench/, if all was measured, i.e. without BEDS=, and nothing failed.  A bar that is missed is no failure: it stands in the table."""
 import itertools
 import json
 import os
@@ -103,7 +103,7 @@ def run(_):
     text = table.page(rows, base.version(), paths.table([(job, verdicts) for job, verdicts in done if job in old]))
     say(f'\n{text}\n{table.missed(text)}\nLines of JSON: {relative(RESULTS)}')
     failed = runner.summary(done, [])
-    if not failed and not os.environ.get('BEDS'):
+    if not failed and 'not measured' not in text:
         write(rows, text)
     return failed
 

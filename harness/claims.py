@@ -65,7 +65,7 @@ def unproven(proofs, reg, attacks):
     known = {test.name for test in reg.tests}
     fail_on_base = {test.name for test in reg.tests if test.base == 'fail'}
     shown_to_fail = {(name, test) for mutant in attacks for name in re.findall(r'\b[CF]\d+\b', mutant.hazard)
-                     for test in mutant.test.split()}
+                     for test, _ in mutant.who_has_to(reg)}
     wrong = [f'{name} is missing or no hazard' for name in sorted(set(proofs) ^ HAZARDS)]
     for name, proof in proofs.items():
         if set(proof) - {'what', 'tests', 'none'} or not proof.get('what'):

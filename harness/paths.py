@@ -49,7 +49,8 @@ def ns(seconds):
 
 
 def samples(output):
-    """[(path, ns)] of what any of the programs has printed."""
+    """[(path, ns)] of what any of the programs has printed; ValueError if a line was cut off."""
+    name = ''
     for line in output.splitlines():
         if line.startswith('{"kind": "path"'):
             row = json.loads(line)
@@ -70,8 +71,11 @@ def rows(done):
     for job, verdicts in done:
         _, where, bed, *_ = job.label.split('/')
         for verdict in verdicts:
-            for path, sample in samples(verdict.output):
-                found.setdefault((path, bed), {}).setdefault(where, []).append(sample)
+            try:
+                for path, sample in list(samples(verdict.output)):
+                    found.setdefault((path, bed), {}).setdefault(where, []).append(sample)
+            except ValueError:
+                verdict.word, verdict.why = 'FAIL', f'{verdict.why} a line is cut off'.strip()
     return found
 
 

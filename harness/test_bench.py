@@ -46,6 +46,14 @@ class Bench(unittest.TestCase):
         rows = pair('stopped', {'lost_ns_med': 0}, {'lost_ns_med': 0})
         self.assertEqual(list(bars.Rows(rows, 'npt').ratios('stopped', 'lost_ns_med', workload='split')), [])
 
+    def test_a_gap_is_compared_with_that_of_a_kick(self):
+        rows = sum((pair('kick', {'longest_ns_med': kick}, {'longest_ns_med': 3}, workload=name)
+                    for name, kick in (('split', 3), ('merge', 2))), [])
+        self.assertEqual(bars.gap(2)(bars.Rows(rows, 'npt')), 1.5)
+        rows += pair('kick', {'longest_ns_med': 0}, {'longest_ns_med': 3}, vcpus=4)
+        rows += pair('kick', {'longest_ns_med': 1}, {'longest_ns_med': 1}, vcpus=4, workload='merge')
+        self.assertEqual(bars.gap(4)(bars.Rows(rows, 'npt')), math.inf)
+
     def test_counts_are_of_all_lists(self):
         rows = [row('list', 'none', pages='2m', quirk=0, parked_grace_periods=4)]
         self.assertEqual(bars.grace_periods(bars.Rows(rows, 'npt')), 2)
@@ -76,6 +84,9 @@ class Bench(unittest.TestCase):
             return types.SimpleNamespace(label=f'bench/{where}/npt/seed-{seed}/vm'), [judge.Verdict('p', 'PASS', output=line)]
         runs = [done('base', 1, [100, 100]), done('base', 2, [102]), done('series', 1, [101]), done('series', 2, [101])]
         self.assertEqual(paths.rows(runs), {('move', 'npt'): {'base': [100, 100, 102], 'series': [101, 101]}})
+        cut = types.SimpleNamespace(label='bench/base/npt/seed-3/vm'), [judge.Verdict('p', 'PASS', output='{"kind": "path"')]
+        self.assertEqual(paths.rows([cut]), {})
+        self.assertEqual(cut[1][0].word, 'FAIL')
         self.assertIn('**missed**', paths.cell('move', {'base': [100], 'series': [101]}))
         self.assertNotIn('**missed**', paths.cell('dirty_log_perf_test: x', {'base': [100], 'series': [101]}))
         self.assertEqual(paths.cell('move', {'base': [100]}), '**not measured**')

@@ -138,12 +138,12 @@ class Parts(unittest.TestCase):
         self.assertEqual(len(claims.unproven(proofs | {'C20': proofs['C1']}, reg, [])), 1)
         self.assertEqual(len(claims.unproven(proofs | {'C1': {'what': 'x', 'tests': ['nobody']}}, reg, [])), 1)
         named = proofs | {'C1': {'what': 'x', 'tests': ['memory_region_list_race_test']}}
-        mutant = mutants.Mutant('m', 'C1', 'memory_region_list_race_test', [], '', '')
+        mutant = mutants.Mutant('m', 'C1', 'memory_region_list_race_test', ['npt'], '', '')
         self.assertEqual(len(claims.unproven(named, reg, [])), 1)
         self.assertEqual(claims.unproven(named, reg, [mutant]), [])
         fixed = proofs | {'F5': {'what': 'x', 'tests': ['dirty_ring_reset_test']}}
         self.assertEqual(claims.unproven(fixed, reg, []), [])
-        self.assertEqual(len(claims.unproven(proofs, reg, [mutants.Mutant('m', 'C1', 't', [], '', '')])), 1)
+        self.assertEqual(len(claims.unproven(proofs, reg, [mutants.Mutant('m', 'C1', 'memory_region_list_race_test', ['npt'], '', '')])), 1)
 
     def test_mutants_name_tests_and_beds_of_the_registry(self):
         reg = registry.load()
@@ -153,6 +153,15 @@ class Parts(unittest.TestCase):
             self.assertEqual({bed for _, bed, *_ in wanted}, set(mutant.beds), mutant.name)
             self.assertEqual(any(test.name == mutants.FUZZER for test, *_ in wanted), bool(mutant.also), mutant.name)
             self.assertEqual(any(verifies for *_, verifies in wanted), bool(mutant.proved), mutant.name)
+
+    def test_a_row_names_all_that_noticed(self):
+        reg, mutant = registry.load(), mutants.Mutant('m', 'C1', 'memory_region_list_race_test', ['npt', 'shadow'], 'x', '')
+        wanted = mutant.who_has_to(reg)
+        self.assertEqual(wanted, [('memory_region_list_race_test', 'npt'), ('memory_region_list_race_test', 'shadow')])
+        row = mutant.row(dict.fromkeys(wanted, 'y'))
+        self.assertEqual(row, '| C1 | m | x | memory_region_list_race_test, npt, shadow | ')
+        self.assertNotEqual(mutant.row({wanted[0]: 'y', wanted[1]: None}), row)
+        self.assertEqual(mutant.row(dict.fromkeys(wanted)), '| C1 | m | x | nothing | ')
 
     def test_a_mutant_has_to_fail_as_it_says(self):
         mutant = mutants.Mutant('m', 'h', 't', ['npt'], 'what', 'wanted .* got 0')

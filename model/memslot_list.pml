@@ -25,8 +25,8 @@
  * takes back (it fails ahead of all that others can see), huge pages, rmaps, READONLY, page
  * faults that find no memslot and install that, the range of the gate, two notifiers at
  * once, the dirty ring, the generation as a cache key, vCPUs whose hardware logging is being
- * switched on or off.  Prefaulting is one attempt, ahead of and after which it waits for the
- * gate.
+ * switched on or off, more than one zap ahead of the publication.  Prefaulting is one attempt,
+ * ahead of and after which it waits for the gate.
  *
  * -DDIRTY: vCPUs write by the emulator, too, and userspace gets the log.  Without it they
  * prefault and create their first shadow root, and an MMU notifier comes.
