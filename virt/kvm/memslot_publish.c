@@ -173,6 +173,7 @@ static void kvm_update_inactive_memslots(struct kvm_memslot_list *list)
  * there are any, they hold mmu_lock for long.  New ones are waited for, too.
  */
 static void kvm_wait_for_notifiers(struct kvm_memslot_list *list)
+	__must_hold(&list->kvm->mn_invalidate_lock)
 {
 	struct kvm *kvm = list->kvm;
 
