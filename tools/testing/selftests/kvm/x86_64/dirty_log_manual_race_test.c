@@ -129,8 +129,8 @@ static void wait_for_reader(void)
 
 	r = poll(&pollfd, 1, -1);
 	TEST_ASSERT(r == 1 && read(uffd, &msg, sizeof(msg)) == sizeof(msg) &&
-		    msg.event == UFFD_EVENT_PAGEFAULT, "userfaultfd: wanted a page fault, got %d, %u",
-		    r, msg.event);
+		    msg.event == UFFD_EVENT_PAGEFAULT,
+		    "userfaultfd: wanted a page fault, got %d, %u", r, msg.event);
 }
 
 static void resolve(void)
