@@ -27,7 +27,7 @@ PROGRAM = 'memory_region_list_perf_test'
 TREE, RESULTS, PAGE = BUILD / 'bench-tree', BUILD / 'bench/results.jsonl', REPO / 'bench/README.md'
 ALONG = ('beds', 'vcpus', 'workload', 'touch', 'entries')
 FIELDS = {*ALONG, 'args', 'against'}
-# Seconds for one call of the program; the largest take a quarter of it on an idle machine.
+# Seconds for one call of the program.
 TIMEOUT = 3000
 
 

@@ -96,8 +96,8 @@ def page(rows, version, old_paths):
 ## Those who don't use it
 
 What one page fault, exit or ioctl takes, on the base / with the series: instructions, the medians over some boots, with one
-CPU on which nothing else runs.  At most 0.5 % more.  Upstream's own tests have no bar: they have threads that hand something
-over to each other, and a stack that lies elsewhere in each boot is more than that.
+CPU on which nothing else runs.  At most 0.5 % more, but where threads hand something over to each other: that measures the
+scheduler.
 
 ''' + old_paths + '''
 ## How long mmu_lock is held to publish

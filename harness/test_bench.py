@@ -88,7 +88,8 @@ class Bench(unittest.TestCase):
         self.assertEqual(paths.rows([cut]), {})
         self.assertEqual(cut[1][0].word, 'FAIL')
         self.assertIn('**missed**', paths.cell('move', {'base': [100], 'series': [101]}))
-        self.assertNotIn('**missed**', paths.cell('dirty_log_perf_test: x', {'base': [100], 'series': [101]}))
+        self.assertIn('**missed**', paths.cell('dirty_log_perf_test: x', {'base': [100], 'series': [101]}))
+        self.assertNotIn('**missed**', paths.cell('memslot_perf_test, x: iteration', {'base': [100], 'series': [101]}))
         self.assertEqual(paths.cell('move', {'base': [100]}), '**not measured**')
 
 

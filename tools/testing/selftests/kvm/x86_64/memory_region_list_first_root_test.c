@@ -13,8 +13,8 @@
  * *no-hole*: neither L1 nor L2 sees one, and all pages have what was written last.
  *
  * Not shown: walks of rmaps of such memslots, by notifiers that age pages and by
- * guest_memfd, which can't be held where they have found one.  A run without delays rarely
- * meets the race, see harness/hazards.toml.
+ * guest_memfd, which can't be held where they have found one.  The race is rarely met
+ * unless KVM_PROVE_MEMSLOT_LIST delays page faults: kvm.memslot_delay_slot=2000.
  */
 #include <getopt.h>
 

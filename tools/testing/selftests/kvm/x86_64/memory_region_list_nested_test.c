@@ -40,6 +40,7 @@
 
 #define WINDOW_CALLS	12	/* between two stops */
 #define SAMPLES		4
+
 /* A VM has its tables from then on, so that L2 gets on. */
 #define FIRST_CALLS	64
 

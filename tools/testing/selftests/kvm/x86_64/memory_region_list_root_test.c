@@ -12,8 +12,9 @@
  *  - a root is never allocated for a page whose slot went between the two lookups, which
  *    would be a NULL dereference in the host, or end up in the metadata of another slot
  *
- * Does not prove: the last one in a run without delays, see harness/tests.toml; the
- * window is a few instructions.  Nor anything of nested page tables.
+ * Does not prove: the last one, unless KVM_PROVE_MEMSLOT_LIST delays the allocation, by
+ * kvm.memslot_delay_root; the window is a few instructions.  Nor anything of nested page
+ * tables.
  */
 #include <pthread.h>
 #include <sched.h>
